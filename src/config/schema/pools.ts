@@ -1,0 +1,69 @@
+import { z } from "zod";
+import { ms } from "../../base/time.ts";
+import { command } from "./redundancy.ts";
+import { duration, durationBetween, ipPort, name, port } from "./common.ts";
+
+export const backendSchema = z.union([
+  ipPort().transform((at) => ({ at, weight: 1, maintenance: false, zone: undefined })),
+  z
+    .strictObject({
+      address: ipPort(),
+      weight: z.int().min(0).max(256).default(1).describe("Share of new connections; 0 drains."),
+      maintenance: z.boolean().default(false).describe("Out of service until the site file says otherwise."),
+      zone: name().optional(),
+    })
+    .transform(({ address, ...rest }) => ({ at: address, ...rest, zone: rest.zone })),
+]);
+
+const timing = {
+  interval: durationBetween(ms(50), ms(3_600_000), "50ms to 1h").prefault("2s"),
+  timeout: duration().prefault("1s"),
+  rise: z.int().min(1).max(100).default(2).describe("Good checks in a row before a backend is up."),
+  fall: z.int().min(1).max(100).default(3).describe("Bad checks in a row before a backend is down."),
+  jitter: z
+    .number()
+    .min(0)
+    .max(0.5)
+    .default(0.1)
+    .describe("Random share of the interval by which checks are spread."),
+  port: port().optional().describe("Check this port instead of the backend's."),
+};
+
+export const checkSchema = z.union([
+  z.strictObject({ tcp: z.literal(true), ...timing }).transform((c) => ({ kind: "tcp" as const, ...c })),
+  z
+    .strictObject({
+      http: z.string().startsWith("/").describe("Path to GET."),
+      tls: z.boolean().default(false).describe("HTTPS."),
+      host: z.string().optional().describe("Host header; default: the backend's address."),
+      sni: z.string().optional().describe("TLS server name; default: host."),
+      verify: z.boolean().default(true).describe("Check the certificate."),
+      status: z
+        .string()
+        .regex(/^\d{3}(-\d{3})?(,\d{3}(-\d{3})?)*$/)
+        .default("200-299")
+        .describe("Good statuses: 200-299,304."),
+      body: z.string().optional().describe("The body contains this text (first 64 KiB)."),
+      ...timing,
+    })
+    .transform(({ http, ...c }) => ({ kind: "http" as const, path: http, ...c })),
+  z
+    .strictObject({
+      exec: command().describe(
+        "Exit 0 is good; NINES_ADDRESS, NINES_PORT, NINES_BACKEND in the environment.",
+      ),
+      ...timing,
+    })
+    .transform((c) => ({ kind: "exec" as const, ...c })),
+]);
+
+export const poolSchema = z.strictObject({
+  backends: z.record(name(), backendSchema),
+  check: checkSchema.optional().describe("Without a check, backends always count as healthy."),
+  allDown: z
+    .enum(["all", "none", "last"])
+    .default("none")
+    .describe(
+      "When no backend is healthy: spread over all, refuse, or stay with those that were last healthy.",
+    ),
+});

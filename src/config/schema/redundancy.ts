@@ -1,0 +1,129 @@
+import { z } from "zod";
+import { ms, seconds } from "../../base/time.ts";
+import { duration, durationBetween, ipAddress, name } from "./common.ts";
+
+/** A program and its arguments; no shell. */
+export const command = () => z.array(z.string().min(1)).min(1);
+
+const effect = {
+  lower: z
+    .int()
+    .min(1)
+    .max(254)
+    .optional()
+    .describe("Lower the priority by this much while it fails; without it a failure faults the router."),
+};
+
+export const trackSchema = z.union([
+  z.strictObject({
+    interface: z.string().min(1).describe("Fails while the link is down or missing."),
+    ...effect,
+  }),
+  z.strictObject({
+    gateway: z
+      .array(ipAddress())
+      .min(1)
+      .describe("Answers to ARP or ND are awaited from these; fails when none answers."),
+    interval: duration().prefault("1s"),
+    timeout: duration().prefault("500ms"),
+    fall: z.int().min(1).default(3),
+    rise: z.int().min(1).default(2),
+    ...effect,
+  }),
+  z.strictObject({
+    pool: name().describe("Fails while the pool has fewer healthy backends than `atLeast`."),
+    atLeast: z.int().min(1).default(1),
+    ...effect,
+  }),
+  z.strictObject({
+    process: z.string().min(1).describe("Fails while no local process has this name."),
+    ...effect,
+  }),
+  z.strictObject({
+    script: command().describe("Fails while the program exits other than 0 or passes its deadline."),
+    interval: duration().prefault("1s"),
+    timeout: duration().prefault("1s"),
+    fall: z.int().min(1).default(2),
+    rise: z.int().min(1).default(2),
+    ...effect,
+  }),
+]);
+
+const memberAddress = z.union([
+  ipAddress(),
+  z.strictObject({
+    address: ipAddress(),
+    interface: z.string().optional().describe("Install on another interface than the member's."),
+    advertise: z.boolean().default(true).describe("false keeps the address out of the advertisement."),
+  }),
+]);
+
+export const memberSchema = z.strictObject({
+  interface: z
+    .union([z.string().min(1), z.record(name(), z.string().min(1))])
+    .describe("The interface, or one per node where they differ."),
+  vrid: z
+    .int()
+    .min(1)
+    .max(255)
+    .describe("Virtual router id; the same on all nodes, unique on its link per family."),
+  addresses: z
+    .array(memberAddress)
+    .min(1)
+    .describe("The virtual addresses, without a prefix length; IPv4 and IPv6 may mix."),
+  peers: z
+    .record(name(), z.array(ipAddress()).min(1))
+    .optional()
+    .describe("For transport unicast: the addresses of each node on this link; default: the node's address."),
+});
+
+export const virtualRouterSchema = z.strictObject({
+  protocol: z.literal("vrrp").default("vrrp"),
+  version: z
+    .union([z.literal(2), z.literal(3)])
+    .default(3)
+    .describe("VRRP version: 3 (RFC 9568) or 2 (RFC 3768, IPv4 and whole seconds only)."),
+  priorities: z
+    .record(name(), z.int().min(1).max(255))
+    .describe("Priority per node; 255 is the address owner."),
+  interval: durationBetween(ms(10), ms(40950), "10ms to 40950ms")
+    .prefault("1s")
+    .describe("Advertisement interval."),
+  preempt: z
+    .union([z.boolean(), z.strictObject({ delay: duration() })])
+    .default(false)
+    .describe("Whether a node with a higher priority takes the addresses back, and after which delay."),
+  startDelay: duration().prefault("0s").describe("How long a starting node stays out of the election."),
+  transport: z.enum(["multicast", "unicast"]).default("multicast"),
+  checksum: z
+    .enum(["auto", "rfc", "pseudo-header"])
+    .default("auto")
+    .describe("VRRPv3 over IPv4 only: auto sends per RFC 9568 and accepts both forms."),
+  virtualMac: z.boolean().default(false).describe("Use the protocol's MAC address on a macvlan."),
+  lease: durationBetween(seconds(1), seconds(60), "1s to 60s")
+    .prefault("3s")
+    .describe("Lifetime of an installed address; the kernel removes it when nobody renews it."),
+  fence: z
+    .boolean()
+    .default(true)
+    .describe("Let the kernel answer ARP and neighbour requests only while this process is alive."),
+  announce: z
+    .strictObject({
+      count: z.int().min(1).max(20).default(5).describe("Announcements in a burst."),
+      interval: duration().prefault("20ms").describe("Between the announcements of a burst."),
+      again: duration().prefault("5s").describe("A second burst, this long after a takeover."),
+      refresh: duration().prefault("60s").describe("One announcement this often while Active; 0s for none."),
+    })
+    .prefault({}),
+  track: z.array(trackSchema).default([]),
+  hooks: z
+    .strictObject({
+      active: command().optional(),
+      backup: command().optional(),
+      fault: command().optional(),
+      timeout: duration().prefault("10s"),
+    })
+    .prefault({})
+    .describe("Programs run after a change; never awaited. JSON on stdin: router, state, previous, reason."),
+  members: z.array(memberSchema).min(1).describe("Links that move together: one faults, all move."),
+});

@@ -1,0 +1,20 @@
+import { z } from "zod";
+import { name } from "./common.ts";
+import { nodeSchema } from "./nodes.ts";
+import { poolSchema } from "./pools.ts";
+import { virtualRouterSchema } from "./redundancy.ts";
+import { serviceSchema } from "./services.ts";
+
+/** The whole site file. Each room's part lives in a file of its own beside this one. */
+export const siteSchema = z.strictObject({
+  site: name().describe("The site's name."),
+  nodes: z.record(name(), nodeSchema),
+  virtualRouters: z.record(name(), virtualRouterSchema).default({}),
+  pools: z.record(name(), poolSchema).default({}),
+  services: z.record(name(), serviceSchema).default({}),
+});
+
+/** What the user writes. */
+export type SiteInput = z.input<typeof siteSchema>;
+/** What the program reads: defaults filled in, text forms parsed. */
+export type Site = z.output<typeof siteSchema>;

@@ -1,0 +1,143 @@
+/**
+ * What the brain and the redundancy process say to each other, over a unix socket in the runtime
+ * directory, one JSON object per line. Either may restart alone: the redundancy process keeps its last
+ * plan on disk and goes on without a brain; the brain learns all state anew from `status`.
+ */
+import type { Family, IpAddress } from "../base/addresses.ts";
+import type { DurationMs } from "../base/time.ts";
+
+/** RFC 9568, 6.4, and `fault`: out of the election until a tracked thing recovers. */
+export type RouterState = "initialize" | "backup" | "active" | "fault";
+
+/** One VRRP instance: one VRID on one link in one family. */
+export interface InstancePlan {
+  readonly interface: string;
+  readonly vrid: number;
+  readonly family: Family;
+  /** In the order of the site file; those not advertised come with their flag. */
+  readonly addresses: readonly {
+    readonly address: IpAddress;
+    readonly interface: string;
+    readonly advertise: boolean;
+  }[];
+  /** Unicast peers by node; empty for multicast. */
+  readonly peers: readonly { readonly node: string; readonly address: IpAddress }[];
+}
+
+/** Something whose failure lowers the priority (`lower`) or faults the router (`lower` absent). */
+export type TrackPlan = { readonly name: string; readonly lower?: number } & (
+  | { readonly kind: "interface"; readonly interface: string }
+  | {
+      readonly kind: "gateway";
+      readonly targets: readonly IpAddress[];
+      readonly interval: DurationMs;
+      readonly timeout: DurationMs;
+      readonly fall: number;
+      readonly rise: number;
+    }
+  | { readonly kind: "process"; readonly process: string }
+  /** Pools and scripts are watched by the brain, which reports them as facts under `name`. */
+  | { readonly kind: "reported" }
+);
+
+/** A virtual router of the site as this node runs it: instances that move together. */
+export interface RouterPlan {
+  readonly router: string;
+  readonly version: 2 | 3;
+  /** 1..255, of this node. */
+  readonly priority: number;
+  readonly interval: DurationMs;
+  readonly preempt: boolean;
+  readonly preemptDelay: DurationMs;
+  readonly startDelay: DurationMs;
+  readonly checksum: "auto" | "rfc" | "pseudo-header";
+  readonly virtualMac: boolean;
+  readonly lease: DurationMs;
+  readonly fence: boolean;
+  readonly announce: {
+    readonly count: number;
+    readonly interval: DurationMs;
+    readonly again: DurationMs;
+    readonly refresh: DurationMs;
+  };
+  readonly tracks: readonly TrackPlan[];
+  readonly hooks: {
+    readonly active?: readonly string[] | undefined;
+    readonly backup?: readonly string[] | undefined;
+    readonly fault?: readonly string[] | undefined;
+    readonly timeout: DurationMs;
+  };
+  readonly instances: readonly InstancePlan[];
+  /** All nodes of this router with their own addresses: hand-over messages go there. */
+  readonly nodes: readonly {
+    readonly node: string;
+    readonly address: IpAddress;
+    readonly priority: number;
+  }[];
+}
+
+export interface RedundancyPlan {
+  readonly site: string;
+  readonly node: string;
+  /** Of the site file; nodes compare theirs and raise an alarm where they differ. */
+  readonly digest: string;
+  readonly routers: readonly RouterPlan[];
+}
+
+export type BrainToRedundancy =
+  | { readonly type: "plan"; readonly plan: RedundancyPlan }
+  /** Sent on change and at least once a second; its absence for 3 s counts as the brain's silence. */
+  | {
+      readonly type: "facts";
+      readonly facts: readonly { readonly name: string; readonly good: boolean; readonly reason: string }[];
+    }
+  /** `id` is answered by exactly one `result`. `to` names the node that shall take over. */
+  | {
+      readonly type: "switchover";
+      readonly id: number;
+      readonly router: string;
+      readonly to?: string | undefined;
+    }
+  /** Stop for good: release everything in order, then exit. */
+  | { readonly type: "stop" };
+
+export interface RouterStatus {
+  readonly router: string;
+  readonly state: RouterState;
+  /** Why it is in this state, in a sentence. */
+  readonly reason: string;
+  /** Effective, after everything tracked. */
+  readonly priority: number;
+  readonly basePriority: number;
+  /** What lowers the priority or faults the router now. */
+  readonly failing: readonly {
+    readonly name: string;
+    readonly reason: string;
+    readonly lower?: number | undefined;
+  }[];
+  /** Who is Active as this node sees it, with its last advertised priority. */
+  readonly active?:
+    | { readonly node?: string | undefined; readonly address: IpAddress; readonly priority: number }
+    | undefined;
+  readonly addresses: readonly IpAddress[];
+  readonly transitions: number;
+  /** Milliseconds since the last change of state. */
+  readonly since: DurationMs;
+  readonly counters: Readonly<Record<string, number>>;
+}
+
+export type RedundancyToBrain =
+  | { readonly type: "ready"; readonly pid: number; readonly digest?: string | undefined }
+  /** On every change, and once a second. */
+  | {
+      readonly type: "status";
+      readonly routers: readonly RouterStatus[];
+      readonly counters: Readonly<Record<string, number>>;
+    }
+  | { readonly type: "event"; readonly event: string; readonly fields: Readonly<Record<string, unknown>> }
+  | {
+      readonly type: "result";
+      readonly id: number;
+      readonly ok: boolean;
+      readonly error?: string | undefined;
+    };

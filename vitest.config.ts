@@ -1,0 +1,25 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: "unit",
+          include: ["src/**/*.test.ts", "test/unit/**/*.test.ts"],
+          exclude: ["**/*.system.test.ts", "**/node_modules/**"],
+        },
+      },
+      {
+        // Needs namespaces, real servers or both. One file at a time: they measure time.
+        test: {
+          name: "system",
+          include: ["src/**/*.system.test.ts", "test/**/*.system.test.ts"],
+          fileParallelism: false,
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+    ],
+  },
+});
