@@ -1,0 +1,50 @@
+import { describe, expect, it, vi } from "vitest";
+import { ConfigError, OperationalError } from "../base/errors.ts";
+import { CommandExit, EXIT_CODES } from "./exit-codes.ts";
+import { describeFailure, exitStatus } from "./failures.ts";
+import { buildProgram } from "./program.ts";
+
+describe("the command line", () => {
+  it("gives every command a description and every option an explanation", () => {
+    for (const command of buildProgram().commands) {
+      expect(command.description(), command.name()).not.toBe("");
+      for (const option of command.options)
+        expect(option.description, `${command.name()} ${option.flags}`).not.toBe("");
+    }
+  });
+  it("ends with the status of usage errors for what it does not know", async () => {
+    const quiet = vi.spyOn(process.stderr, "write").mockReturnValue(true);
+    for (const args of [["nonsense"], ["run"], ["run", "site.yaml", "--node", "a", "--nonsense"]]) {
+      const thrown: unknown = await buildProgram()
+        .parseAsync(args, { from: "user" })
+        .then(
+          () => undefined,
+          (error: unknown) => error,
+        );
+      expect(describeFailure(thrown).exit, args.join(" ")).toBe("usage");
+    }
+    quiet.mockRestore();
+  });
+});
+
+describe("failures", () => {
+  it("tells the user's mistakes, the world's and ours apart", () => {
+    const issue = { file: "site.yaml", line: 1, column: 2, path: "nodes", message: "missing" };
+    const config = describeFailure(new ConfigError([issue]));
+    expect([config.exit, config.message]).toEqual([
+      "config",
+      "site.yaml:1:2: nodes: missing\n1 mistake; nothing was started or changed",
+    ]);
+    expect(describeFailure(new OperationalError("TIMEOUT", "late")).exit).toBe("timeout");
+    expect(describeFailure(new OperationalError("CONFLICT", "no", { retryable: true })).message).toContain(
+      "CONFLICT",
+    );
+    expect(describeFailure(new CommandExit("negative", "no"))).toEqual({ exit: "negative", message: "no" });
+    expect(describeFailure(new TypeError("x is not a function")).exit).toBe("bug");
+  });
+  it("has one status per meaning", () => {
+    const codes = Object.values(EXIT_CODES).map((entry) => entry.code);
+    expect(new Set(codes).size).toBe(codes.length);
+    expect(exitStatus("usage")).toBe(2);
+  });
+});

@@ -1,0 +1,26 @@
+import { Command } from "commander";
+import { registerRun } from "./commands/run.ts";
+import { registerVersion } from "./commands/version.ts";
+import { version } from "./version.ts";
+
+/**
+ * The whole command line. A command is a file in commands/ that exports `registerNAME(program)`; what is
+ * heavy it imports inside its action, so that `nines --help` and shell completion stay quick.
+ */
+const commands: readonly ((program: Command) => void)[] = [registerRun, registerVersion];
+
+export function buildProgram(): Command {
+  const program = new Command("nines")
+    .description(
+      "High availability for services on your own machines and clouds: one program, one site file.",
+    )
+    .version(version(), "-V, --version", "print the version")
+    .helpCommand("help [command]", "explain a command")
+    .showHelpAfterError("(nines --help lists the commands)")
+    .showSuggestionAfterError()
+    .exitOverride();
+  for (const register of commands) register(program);
+  // Settings are not inherited by commands that `program.command()` has made before them.
+  for (const command of program.commands) command.exitOverride().showSuggestionAfterError();
+  return program;
+}
