@@ -1,7 +1,7 @@
 /** The site as every room sees it. The zod schema in src/config is the single source. */
 import type { Site } from "../config/schema/site.ts";
 
-export type { Listen } from "../config/schema/services.ts";
+export type { ForwardService, Listen, ProxyService } from "../config/schema/services.ts";
 export type { Site, SiteInput } from "../config/schema/site.ts";
 export type VirtualRouter = Site["virtualRouters"][string];
 export type Member = VirtualRouter["members"][number];
@@ -10,3 +10,13 @@ export type Pool = Site["pools"][string];
 export type Backend = Pool["backends"][string];
 export type Check = NonNullable<Pool["check"]>;
 export type Service = Site["services"][string];
+
+export type {
+  Middleware,
+  ProxyReply,
+  ProxyRequest,
+  ProxyResponse,
+  ProxySettings,
+  RouteSettings,
+  TextMatch,
+} from "../config/schema/proxy.ts";

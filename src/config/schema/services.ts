@@ -2,6 +2,7 @@ import { z } from "zod";
 import { type IpAddress, ipFamily, parseIp } from "../../base/addresses.ts";
 import { type Result, fail, ok } from "../../base/result.ts";
 import { ipAddress, name } from "./common.ts";
+import { proxySchema } from "./proxy.ts";
 
 export interface Listen {
   readonly address: IpAddress;
@@ -48,8 +49,42 @@ export const forwardSchema = z.strictObject({
     ),
 });
 
-export const serviceSchema = z.strictObject({
-  on: name().describe("The virtual router whose address this is."),
+type Parsed = z.output<typeof looseSchema>;
+/** Layer 4: the kernel forwards packets to the pool. */
+export type ForwardService = Omit<Parsed, "on" | "forward" | "proxy"> & {
+  on: string;
+  forward: NonNullable<Parsed["forward"]>;
+  proxy?: undefined;
+};
+/** Layer 7, or streams in user space: the proxy processes terminate the connections. */
+export type ProxyService = Omit<Parsed, "forward" | "proxy"> & {
+  proxy: NonNullable<Parsed["proxy"]>;
+  forward?: undefined;
+};
+
+const looseSchema = z.strictObject({
+  on: name()
+    .optional()
+    .describe("The virtual router whose address this is; a proxy may also listen on addresses of the node."),
   listen: z.union([listen().transform((one) => [one]), z.array(listen()).min(1)]),
-  forward: forwardSchema,
+  forward: forwardSchema.optional(),
+  proxy: proxySchema.optional(),
 });
+
+export const serviceSchema = looseSchema
+  .superRefine((service, context) => {
+    const issue = (message: string, path: string[] = []): void => {
+      context.addIssue({ code: "custom", message, path });
+    };
+    if (service.forward === undefined && service.proxy === undefined)
+      issue("a service needs forward or proxy");
+    if (service.forward !== undefined && service.proxy !== undefined)
+      issue("a service has forward or proxy, not both");
+    if (service.forward !== undefined && service.on === undefined)
+      issue("a forwarded service needs the virtual router whose address it is: `on`");
+    if (service.proxy !== undefined && service.listen.some((one) => one.protocol !== "tcp"))
+      issue("a proxy listens on tcp", ["listen"]);
+    if (service.proxy !== undefined && service.listen.some((one) => one.ports[1] - one.ports[0] > 31))
+      issue("a proxy listens on 32 ports of a range at most", ["listen"]);
+  })
+  .transform((service) => service as ForwardService | ProxyService);
