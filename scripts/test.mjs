@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setUp } from "./setup.mjs";
 
-await setUp({ tests: true });
+setUp({ tests: true });
 
 const scratch = mkdtempSync(join(tmpdir(), "nines-test-"));
 const count = { passed: 0, failed: 0, skipped: 0 };
