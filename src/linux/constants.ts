@@ -1,0 +1,69 @@
+/**
+ * Numbers of Linux's system-call interface (x86-64 and arm64 agree on all of these), under their own names.
+ * Only what the room uses.
+ */
+export const AF = { UNIX: 1, INET: 2, INET6: 10, NETLINK: 16, PACKET: 17 } as const;
+
+export const SOCK = { STREAM: 1, DGRAM: 2, RAW: 3, NONBLOCK: 0x800, CLOEXEC: 0x80000 } as const;
+
+export const MSG = {
+  PEEK: 0x2,
+  CTRUNC: 0x8,
+  TRUNC: 0x20,
+  DONTWAIT: 0x40,
+  ERRQUEUE: 0x2000,
+  NOSIGNAL: 0x4000,
+} as const;
+
+export const SOL = { SOCKET: 1, PACKET: 263, NETLINK: 270 } as const;
+
+export const SO = {
+  REUSEADDR: 2,
+  ERROR: 4,
+  BROADCAST: 6,
+  SNDBUF: 7,
+  RCVBUF: 8,
+  PRIORITY: 12,
+  REUSEPORT: 15,
+  BINDTODEVICE: 25,
+  DETACH_FILTER: 27,
+  SNDBUFFORCE: 32,
+  RCVBUFFORCE: 33,
+  MARK: 36,
+  BINDTOIFINDEX: 62,
+} as const;
+
+export const ETH_P = { IP: 0x0800, ARP: 0x0806, IPV6: 0x86dd } as const;
+
+export const NETLINK = {
+  ROUTE: 0,
+  NETFILTER: 12,
+  ADD_MEMBERSHIP: 1,
+  DROP_MEMBERSHIP: 2,
+  NO_ENOBUFS: 5,
+  CAP_ACK: 10,
+  EXT_ACK: 11,
+  GET_STRICT_CHK: 12,
+} as const;
+
+/** errno values that decide something; messages name every other by Node's table. */
+export const ERRNO = {
+  EPERM: 1,
+  ENOENT: 2,
+  EINTR: 4,
+  EAGAIN: 11,
+  EACCES: 13,
+  EBUSY: 16,
+  EEXIST: 17,
+  ENODEV: 19,
+  EINVAL: 22,
+  EPROTONOSUPPORT: 93,
+  EOPNOTSUPP: 95,
+  EAFNOSUPPORT: 97,
+  EADDRINUSE: 98,
+  EADDRNOTAVAIL: 99,
+  ENETDOWN: 100,
+  ENETUNREACH: 101,
+  ENOBUFS: 105,
+  EHOSTUNREACH: 113,
+} as const;
