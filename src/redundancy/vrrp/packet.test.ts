@@ -11,6 +11,7 @@ import { ms, seconds } from "../../base/time.ts";
 import {
   type Advertisement,
   DROP_REASONS,
+  VRRP_GROUPS,
   type DecodeOptions,
   decodeAdvertisement,
   encodeAdvertisement,
@@ -45,7 +46,7 @@ const keepalived6 = {
 
 const base = {
   source: ip("10.0.0.10"),
-  destination: ip("224.0.0.18"),
+  destination: VRRP_GROUPS[4],
   hopLimit: 255,
   version: 3,
   checksum: "auto",
