@@ -1,4 +1,15 @@
-import { OperationalError } from "../base/errors.ts";
+import { mkdir, rename, rm, writeFile } from "node:fs/promises";
+import { type Server, createServer } from "node:net";
+import { join } from "node:path";
+import { OperationalError, messageOf } from "../base/errors.ts";
+import type { Log } from "../base/log.ts";
+import { SystemClock } from "../base/system-clock.ts";
+import { type Clock, addTime, ms } from "../base/time.ts";
+import { CHILD_KINDS, type ChildKind } from "./children.ts";
+import { listenUnix } from "./link.ts";
+import { createLog } from "./log.ts";
+import type { ChildMessage, ChildWish, ListenWish } from "./messages-parent.ts";
+import { Slot, type SlotStatus, type SupervisorPorts, describeSlots } from "./supervisor.ts";
 
 export interface ParentOptions {
   readonly site: string;
@@ -9,7 +20,278 @@ export interface ParentOptions {
   readonly state: string;
 }
 
-/** Runs the node until it is told to stop; the exit status of the process. */
-export function runParent(options: ParentOptions): Promise<number> {
-  return Promise.reject(new OperationalError("CHILD_FAILED", `node ${options.node}: not built yet`));
+/** What the parent needs of the kernel beyond Node. */
+export interface ParentPorts {
+  realtime: SupervisorPorts["realtime"];
+  /** A listening or bound socket with SO_REUSEPORT; the descriptor is closed on exec. Throws. */
+  listen(wish: ListenWish): number;
+  /** To the service manager (sd_notify); nothing where there is none. */
+  notify(text: string): void;
+  /** How often the service manager wants a sign of life, in ms; undefined for never. */
+  readonly watchdog: number | undefined;
+}
+
+/** Runs the node until it is told to stop; answers the exit status of the process. */
+export async function runParent(options: ParentOptions, ports: ParentPorts): Promise<number> {
+  await makeDirectory(options.runtime, "--runtime");
+  await makeDirectory(options.state, "--state");
+  const lock = createServer((socket) => socket.destroy());
+  await listenUnix(lock, join(options.runtime, "parent.sock"));
+  const parent = new Parent(options, ports, lock);
+  return await parent.run();
+}
+
+async function makeDirectory(path: string, option: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new OperationalError(
+      "FILE_UNREADABLE",
+      `cannot make the directory ${path}: ${messageOf(error)}; choose another with ${option} or run as root`,
+      { cause: error },
+    );
+  }
+}
+
+class Parent {
+  readonly #options: ParentOptions;
+  readonly #ports: ParentPorts;
+  readonly #lock: Server;
+  readonly #clock: Clock = new SystemClock();
+  readonly #log: Log;
+  /** In the order of starting. */
+  readonly #slots = new Map<string, Slot>();
+  readonly #finish: (status: number) => void;
+  readonly #finished: Promise<number>;
+  #ready = false;
+  /** Until the brain has said what the site asks for, nothing can be complete. */
+  #wishesHeard = false;
+  #finalStatus = 0;
+  #upgrades: Slot[] = [];
+  #stopping = false;
+  #writing: Promise<void> | undefined;
+  #dirty = false;
+
+  constructor(options: ParentOptions, ports: ParentPorts, lock: Server) {
+    this.#options = options;
+    this.#ports = ports;
+    this.#lock = lock;
+    this.#log = createLog("parent", options.node);
+    let finish: (status: number) => void = () => {};
+    this.#finished = new Promise((resolve) => (finish = resolve));
+    this.#finish = finish;
+  }
+
+  async run(): Promise<number> {
+    process.title = `nines: ${this.#options.node}`;
+    process.on("SIGHUP", () => this.#brain()?.reload());
+    process.on("SIGUSR2", () => this.#upgrade("SIGUSR2"));
+    for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => this.#stop(signal));
+    this.#log.info({ event: "node.starting", site: this.#options.site, runtime: this.#options.runtime });
+    this.#start("brain", 0, []);
+    this.#watchdog();
+    const status = await this.#finished;
+    this.#lock.close();
+    await this.#writing;
+    await rm(join(this.#options.runtime, "processes.json"), { force: true });
+    return status;
+  }
+
+  #brain(): Slot | undefined {
+    return this.#slots.get("brain.0");
+  }
+
+  #start(name: string, index: number, listen: readonly ListenWish[]): void {
+    const kind = CHILD_KINDS.find((each) => each.name === name);
+    if (kind === undefined) {
+      this.#log.error({
+        event: "child.unknown",
+        child: name,
+        reason: "the brain asks for a process that this version does not have",
+      });
+      return;
+    }
+    const listeners = this.#open(kind, listen);
+    const { site, node, runtime, state } = this.#options;
+    const slot = new Slot(
+      {
+        kind,
+        index,
+        setup: { site, node, runtime, state },
+        listeners,
+        message: (message) => this.#heard(message),
+        changed: () => this.#changed(),
+      },
+      {
+        clock: this.#clock,
+        log: this.#log,
+        realtime: (priority, start) => this.#ports.realtime(priority, start),
+      },
+    );
+    this.#slots.set(`${name}.${index}`, slot);
+    slot.want();
+  }
+
+  #open(kind: ChildKind, wishes: readonly ListenWish[]): { name: string; fd: number }[] {
+    const open: { name: string; fd: number }[] = [];
+    for (const wish of wishes) {
+      try {
+        open.push({ name: wish.name, fd: this.#ports.listen(wish) });
+      } catch (error) {
+        this.#log.error({
+          event: "listener.refused",
+          child: kind.name,
+          listener: wish.name,
+          reason: messageOf(error),
+        });
+      }
+    }
+    return open;
+  }
+
+  #heard(message: ChildMessage): void {
+    switch (message.type) {
+      case "children":
+        this.#reconcile(message.wishes);
+        break;
+      case "reloading":
+        // systemd wants the instant in microseconds of the same clock as clock_gettime(CLOCK_MONOTONIC).
+        this.#ports.notify(
+          message.done ? "READY=1" : `RELOADING=1\nMONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`,
+        );
+        break;
+      case "summary":
+        this.#ports.notify(`STATUS=${message.text}`);
+        break;
+      case "upgrade":
+        this.#upgrade("asked for over the control socket");
+        break;
+      case "warm":
+      case "ready":
+      case "alive":
+      case "failed":
+        break;
+    }
+  }
+
+  /** Starts and ends what the site asks for; what is asked for as before is not touched. */
+  #reconcile(wishes: readonly ChildWish[]): void {
+    if (this.#stopping) return;
+    this.#wishesHeard = true;
+    const wanted = new Map<string, readonly ListenWish[]>();
+    for (const wish of wishes) {
+      for (let index = 0; index < wish.count; index++) wanted.set(`${wish.name}.${index}`, wish.listen);
+    }
+    for (const [key, slot] of this.#slots) {
+      if (key !== "brain.0" && !wanted.has(key)) slot.unwant("release");
+    }
+    for (const kind of CHILD_KINDS) {
+      for (const [key, listen] of wanted) {
+        const [name = "", index = "0"] = key.split(".");
+        if (name !== kind.name) continue;
+        const slot = this.#slots.get(key);
+        if (slot === undefined) this.#start(name, Number(index), listen);
+        else slot.want();
+      }
+    }
+  }
+
+  #changed(): void {
+    this.#write();
+    const slots = [...this.#slots.values()];
+    if (this.#stopping) {
+      if (slots.every((slot) => slot.state.phase === "off")) this.#finish(this.#finalStatus);
+      else this.#stopNext();
+      return;
+    }
+    const failed = slots.find((slot) => slot.failure !== undefined && !slot.state.everReady);
+    if (!this.#ready && failed?.failure && (failed.failure.status === 3 || failed.failure.status === 5)) {
+      // It never served and says itself why it cannot: restarting would only repeat the message.
+      this.#giveUp(failed.failure.status, failed.failure.reason);
+      return;
+    }
+    this.#upgradeNext();
+    const wanted = slots.filter((slot) => slot.state.wanted);
+    if (!this.#ready && this.#wishesHeard && wanted.every((slot) => slot.state.phase === "running")) {
+      this.#ready = true;
+      this.#log.info({ event: "node.ready", processes: describeSlots(wanted.map((slot) => slot.status)) });
+      this.#ports.notify(`READY=1\nMAINPID=${process.pid}\nSTATUS=ready`);
+    }
+  }
+
+  #giveUp(status: number, reason: string): void {
+    this.#log.error({ event: "node.gave_up", reason });
+    this.#finalStatus = status;
+    this.#stop("it cannot start");
+  }
+
+  #stop(why: string): void {
+    if (this.#stopping) {
+      this.#log.warn({ event: "node.killed", reason: `${why} again` });
+      for (const slot of this.#slots.values()) slot.kill();
+      return;
+    }
+    this.#stopping = true;
+    this.#log.info({ event: "node.stopping", reason: why });
+    this.#ports.notify("STOPPING=1");
+    this.#stopNext();
+  }
+
+  /** In the reverse order of starting, one kind after the other: first the addresses go, last the tables. */
+  #stopNext(): void {
+    for (const kind of CHILD_KINDS.toReversed()) {
+      const left = [...this.#slots].filter(
+        ([key, slot]) => key.startsWith(`${kind.name}.`) && slot.state.phase !== "off",
+      );
+      if (left.length === 0) continue;
+      for (const [, slot] of left) if (slot.state.wanted) slot.unwant("release");
+      return;
+    }
+    this.#finish(this.#finalStatus);
+  }
+
+  /** The program on disk replaces the one that runs, child by child; see docs/guide/operations.md. */
+  #upgrade(why: string): void {
+    if (this.#stopping) return;
+    this.#log.info({ event: "node.upgrading", reason: why });
+    this.#upgrades = [...this.#slots.values()];
+    this.#upgradeNext();
+  }
+  /** One after the other: a host that is busy starting five programs is late with its advertisements. */
+  #upgradeNext(): void {
+    const settled = (slot: Slot): boolean =>
+      slot.state.phase === "running" && slot.state.successor === undefined;
+    if (![...this.#slots.values()].every((slot) => settled(slot) || !slot.state.wanted)) return;
+    this.#upgrades.shift()?.replace();
+  }
+
+  #watchdog(): void {
+    const { watchdog } = this.#ports;
+    if (watchdog === undefined) return;
+    const beat = (): void => {
+      this.#ports.notify("WATCHDOG=1");
+      this.#clock.setTimer(addTime(this.#clock.monotonic(), ms(watchdog / 2)), beat);
+    };
+    beat();
+  }
+
+  /** <runtime>/processes.json: which process is which, readable when the brain is not there to be asked. */
+  #write(): void {
+    this.#dirty = true;
+    this.#writing ??= this.#writeAll().finally(() => (this.#writing = undefined));
+  }
+  async #writeAll(): Promise<void> {
+    const path = join(this.#options.runtime, "processes.json");
+    while (this.#dirty) {
+      this.#dirty = false;
+      const children: SlotStatus[] = [...this.#slots.values()].map((slot) => slot.status);
+      const text = JSON.stringify({ node: this.#options.node, parent: process.pid, children });
+      try {
+        await writeFile(`${path}.new`, `${text}\n`, { mode: 0o600 });
+        await rename(`${path}.new`, path);
+      } catch (error) {
+        this.#log.warn({ event: "node.processes_not_written", reason: messageOf(error) });
+      }
+    }
+  }
 }

@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import type { Command } from "commander";
 
 export interface RunOptions {
@@ -15,12 +16,19 @@ export function registerRun(program: Command): void {
     .option("--runtime <dir>", "sockets of the running node (default: /run/nines/NODE)")
     .option("--state <dir>", "what outlives a restart (default: /var/lib/nines/NODE)")
     .action(async (site: string, options: RunOptions) => {
-      const { runParent } = await import("../../daemon/parent.ts");
-      process.exitCode = await runParent({
-        site,
-        node: options.node,
-        runtime: options.runtime ?? `/run/nines/${options.node}`,
-        state: options.state ?? `/var/lib/nines/${options.node}`,
-      });
+      const [{ runParent }, { hostPorts }] = await Promise.all([
+        import("../../daemon/parent.ts"),
+        import("../../daemon/parent-ports.ts"),
+      ]);
+      const status = await runParent(
+        {
+          site: resolve(site),
+          node: options.node,
+          runtime: options.runtime ?? `/run/nines/${options.node}`,
+          state: options.state ?? `/var/lib/nines/${options.node}`,
+        },
+        hostPorts(),
+      );
+      process.exit(status);
     });
 }

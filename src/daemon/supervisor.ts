@@ -1,0 +1,235 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { closeSync } from "node:fs";
+import { extname, join } from "node:path";
+import { messageOf } from "../base/errors.ts";
+import type { Log } from "../base/log.ts";
+import { type Clock, type MonotonicMs, NEVER, type Timer, addTime, ms } from "../base/time.ts";
+import type { ChildKind } from "./children.ts";
+import {
+  type SlotEffect,
+  type SlotEvent,
+  type SlotPhase,
+  type SlotState,
+  initialSlot,
+  nextSlotDeadline,
+  stepSlot,
+} from "./machine-supervisor.ts";
+import type { ChildMessage, ChildSetup, ParentMessage, StopMode } from "./messages-parent.ts";
+
+/** A timer this late means that the whole host or this process stood still, and nobody else was silent. */
+const STALL = ms(1000);
+
+export interface SupervisorPorts {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Runs `start` under real-time priority where that is allowed; ordinary otherwise. */
+  realtime<T>(priority: number, start: () => T): T;
+}
+
+export interface SlotSetup {
+  readonly kind: ChildKind;
+  readonly index: number;
+  readonly setup: Omit<ChildSetup, "name" | "index" | "successor" | "listeners">;
+  /** Opened by the parent and kept open by it: a restarted child finds its queue of connections unbroken. */
+  readonly listeners: readonly { readonly name: string; readonly fd: number }[];
+  message(message: ChildMessage): void;
+  changed(): void;
+}
+
+export interface SlotStatus {
+  readonly name: string;
+  readonly index: number;
+  readonly phase: SlotPhase;
+  readonly pid: number | undefined;
+  readonly restarts: number;
+}
+
+/** The first descriptor after input, output, errors and the channel to the parent. */
+const FIRST_FD = 4;
+
+/** One child: carries out what machine-supervisor.ts decides. */
+export class Slot {
+  readonly #options: SlotSetup;
+  readonly #ports: SupervisorPorts;
+  readonly #processes = new Map<number, ChildProcess>();
+  #state: SlotState = initialSlot;
+  #timer: Timer | undefined;
+  #timerAt: MonotonicMs = NEVER;
+  /** Why it could not start, in its own words. */
+  #failure: { status: number; reason: string } | undefined;
+
+  constructor(options: SlotSetup, ports: SupervisorPorts) {
+    this.#options = options;
+    this.#ports = ports;
+  }
+
+  get state(): SlotState {
+    return this.#state;
+  }
+  get failure(): { readonly status: number; readonly reason: string } | undefined {
+    return this.#failure;
+  }
+  get status(): SlotStatus {
+    const { phase, restarts, process } = this.#state;
+    const pid = process === undefined ? undefined : this.#processes.get(process)?.pid;
+    return { name: this.#options.kind.name, index: this.#options.index, phase, pid, restarts };
+  }
+
+  want(): void {
+    this.#step({ type: "want" });
+  }
+  unwant(mode: StopMode): void {
+    this.#step({ type: "unwant", mode });
+  }
+  replace(): void {
+    this.#step({ type: "replace" });
+  }
+  reload(): void {
+    this.#send(this.#state.process, { type: "reload" });
+  }
+  /** At once and without order: the last resort. */
+  kill(): void {
+    for (const child of this.#processes.values()) child.kill("SIGKILL");
+  }
+  closeListeners(): void {
+    for (const { fd } of this.#options.listeners) closeSync(fd);
+  }
+
+  #step(event: SlotEvent): void {
+    const now = this.#ports.clock.monotonic();
+    const { state, effects } = stepSlot(this.#state, event, { now, config: this.#options.kind.slot });
+    const before = this.#state;
+    const changed =
+      state.phase !== before.phase ||
+      state.process !== before.process ||
+      state.successor !== before.successor;
+    this.#state = state;
+    for (const effect of effects) this.#carryOut(effect);
+    this.#arm();
+    if (changed) this.#options.changed();
+  }
+
+  #carryOut(effect: SlotEffect): void {
+    switch (effect.type) {
+      case "spawn":
+        this.#spawn(effect.process, effect.successor);
+        break;
+      case "go":
+        this.#send(effect.process, { type: "go" });
+        break;
+      case "stop":
+        this.#send(effect.process, { type: "stop", mode: effect.mode });
+        break;
+      case "kill":
+        this.#processes.get(effect.process)?.kill("SIGKILL");
+        break;
+      case "report":
+        this.#report(effect.event, effect.reason);
+        break;
+    }
+  }
+
+  #report(event: string, reason: string): void {
+    const fields = {
+      event: `child.${event}`,
+      child: this.#options.kind.name,
+      index: this.#options.index,
+      reason,
+    };
+    const pid = this.status.pid;
+    const all = pid === undefined ? fields : { ...fields, child_pid: pid };
+    if (event === "ready" || event === "ended" || event === "replaced") this.#ports.log.info(all);
+    else this.#ports.log.warn(all);
+  }
+
+  #spawn(number: number, successor: boolean): void {
+    const { kind, index, setup, listeners } = this.#options;
+    const own = extname(import.meta.filename);
+    const entry = join(import.meta.dirname, `${kind.entry}${own}`);
+    const childSetup: ChildSetup = {
+      ...setup,
+      name: kind.name,
+      index,
+      successor,
+      listeners: listeners.map(({ name }, i) => ({ name, fd: FIRST_FD + i })),
+    };
+    const { NOTIFY_SOCKET: _, WATCHDOG_PID: __, WATCHDOG_USEC: ___, ...environment } = process.env;
+    const start = (): ChildProcess =>
+      spawn(process.execPath, [...process.execArgv, ...kind.flags, entry, "--node", setup.node], {
+        stdio: ["ignore", "inherit", "inherit", "ipc", ...listeners.map(({ fd }) => fd)],
+        env: {
+          ...environment,
+          NINES_CHILD: JSON.stringify(childSetup),
+          UV_THREADPOOL_SIZE: String(kind.threads),
+          // One arena instead of one per thread: glibc's own caches otherwise hold megabytes in an idle process.
+          MALLOC_ARENA_MAX: "1",
+        },
+      });
+    let child: ChildProcess;
+    try {
+      child = kind.realtime === undefined ? start() : this.#ports.realtime(kind.realtime, start);
+    } catch (error) {
+      // Out of processes or descriptors. As an event, not a return: the machine hears of an end after its start.
+      this.#processes.delete(number);
+      setImmediate(() => this.#step({ type: "exited", process: number, how: `spawn: ${messageOf(error)}` }));
+      return;
+    }
+    this.#processes.set(number, child);
+    let said: string | undefined;
+    child.on("message", (message: ChildMessage) => {
+      if (message.type === "warm" || message.type === "ready" || message.type === "alive")
+        this.#step({ type: message.type, process: number });
+      else if (message.type === "failed") {
+        said = message.reason;
+        this.#failure = { status: message.status, reason: message.reason };
+      }
+      if (number === this.#state.process) this.#options.message(message);
+    });
+    const ended = (how: string): void => {
+      if (!this.#processes.delete(number)) return;
+      this.#step({ type: "exited", process: number, how: said === undefined ? how : `${how}: ${said}` });
+    };
+    child.on("error", (error) => {
+      // Also a message that could not be sent; only a process that never was has no pid.
+      if (child.pid === undefined) ended(`spawn: ${error.message}`);
+    });
+    child.on("exit", (code, signal) => {
+      const end = (): void => ended(signal === null ? `ended with status ${code}` : `ended by ${signal}`);
+      // Its last words may still lie in the channel: they explain the end.
+      if (code !== null && code !== 0 && said === undefined && child.connected) child.once("disconnect", end);
+      else end();
+    });
+  }
+
+  #send(number: number | undefined, message: ParentMessage): void {
+    const child = number === undefined ? undefined : this.#processes.get(number);
+    if (child?.connected === true) child.send(message, () => {});
+  }
+
+  #arm(): void {
+    const at = nextSlotDeadline(this.#state);
+    if (at === this.#timerAt) return;
+    this.#timer?.cancel();
+    this.#timerAt = at;
+    this.#timer = at === NEVER ? undefined : this.#ports.clock.setTimer(at, () => this.#due(at));
+  }
+
+  #due(at: MonotonicMs): void {
+    const { clock } = this.#ports;
+    this.#timerAt = NEVER;
+    if (clock.monotonic() - at < STALL) {
+      this.#step({ type: "time" });
+      return;
+    }
+    // We stood still ourselves: what the children said meanwhile waits in our sockets. Read it first, then judge.
+    const later = addTime(clock.monotonic(), STALL);
+    this.#timerAt = later;
+    this.#timer = clock.setTimer(later, () => this.#step({ type: "time" }));
+  }
+}
+
+/** For the log and for people who look for a process: `redundancy 4711`. */
+export const describeSlots = (slots: readonly SlotStatus[]): string =>
+  slots
+    .map(({ name, index, pid, phase }) => `${name}${index > 0 ? `.${index}` : ""} ${pid ?? phase}`)
+    .join(", ");
