@@ -14,12 +14,16 @@ export interface InstancePlan {
   readonly interface: string;
   readonly vrid: number;
   readonly family: Family;
-  /** In the order of the site file; those not advertised come with their flag. */
+  /**
+   * In the order of the site file, but for IPv6 a link-local one first, as RFC 9568 wants it: made from
+   * the VRID where the site names none. Those not advertised come with their flag.
+   */
   readonly addresses: readonly {
     readonly address: IpAddress;
     readonly interface: string;
     readonly advertise: boolean;
   }[];
+  readonly unicast: boolean;
   /** Unicast peers by node; empty for multicast. */
   readonly peers: readonly { readonly node: string; readonly address: IpAddress }[];
 }
@@ -51,6 +55,8 @@ export interface RouterPlan {
   readonly preemptDelay: DurationMs;
   readonly startDelay: DurationMs;
   readonly checksum: "auto" | "rfc" | "pseudo-header";
+  /** Version 2's simple text password, 1 to 8 characters. */
+  readonly password?: string | undefined;
   readonly virtualMac: boolean;
   readonly lease: DurationMs;
   readonly fence: boolean;
@@ -98,8 +104,11 @@ export type BrainToRedundancy =
       readonly router: string;
       readonly to?: string | undefined;
     }
-  /** Stop for good: release everything in order, then exit. */
-  | { readonly type: "stop" };
+  /**
+   * Exit. Without `keep`: for good, everything is handed over or released in order first. With it: a
+   * successor starts at once, so that the addresses are left to their leases and nobody is told.
+   */
+  | { readonly type: "stop"; readonly keep?: boolean | undefined };
 
 export interface RouterStatus {
   readonly router: string;

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { ipFamily } from "../../base/addresses.ts";
 import { ms, seconds } from "../../base/time.ts";
 import { duration, durationBetween, ipAddress, name } from "./common.ts";
 
@@ -77,7 +78,7 @@ export const memberSchema = z.strictObject({
     .describe("For transport unicast: the addresses of each node on this link; default: the node's address."),
 });
 
-export const virtualRouterSchema = z.strictObject({
+const routerFields = z.strictObject({
   protocol: z.literal("vrrp").default("vrrp"),
   version: z
     .union([z.literal(2), z.literal(3)])
@@ -99,10 +100,19 @@ export const virtualRouterSchema = z.strictObject({
     .enum(["auto", "rfc", "pseudo-header"])
     .default("auto")
     .describe("VRRPv3 over IPv4 only: auto sends per RFC 9568 and accepts both forms."),
+  password: z
+    .string()
+    .regex(/^[\x21-\x7e]{1,8}$/, "1 to 8 printable ASCII characters")
+    .optional()
+    .describe(
+      "Version 2 only: the simple text password of RFC 2338, for old peers that demand one. Anyone on the link reads it: it is no secret and protects nothing.",
+    ),
   virtualMac: z.boolean().default(false).describe("Use the protocol's MAC address on a macvlan."),
   lease: durationBetween(seconds(1), seconds(60), "1s to 60s")
-    .prefault("3s")
-    .describe("Lifetime of an installed address; the kernel removes it when nobody renews it."),
+    .optional()
+    .describe(
+      "Lifetime of an installed address; the kernel removes it when nobody renews it. Default: ActiveDownInterval and a second for a restart, in whole seconds.",
+    ),
   fence: z
     .boolean()
     .default(true)
@@ -126,4 +136,28 @@ export const virtualRouterSchema = z.strictObject({
     .prefault({})
     .describe("Programs run after a change; never awaited. JSON on stdin: router, state, previous, reason."),
   members: z.array(memberSchema).min(1).describe("Links that move together: one faults, all move."),
+});
+
+export const virtualRouterSchema = routerFields.superRefine((router, context) => {
+  const wrong = (path: string[], message: string): void =>
+    context.addIssue({ code: "custom", path, message });
+  if (router.version === 3) {
+    if (router.password !== undefined)
+      wrong(["password"], "version 3 has no password (RFC 9568, 9); remove it or use version 2");
+    if (router.interval % 10 !== 0)
+      wrong(["interval"], "version 3 counts in whole centiseconds: use a multiple of 10ms");
+    return;
+  }
+  if (router.interval % 1000 !== 0 || router.interval > 255_000)
+    wrong(["interval"], "version 2 counts in whole seconds, 1s to 255s: use 1s or more, or version 3");
+  router.members.forEach((member, i) =>
+    member.addresses.forEach((entry, j) => {
+      const address = typeof entry === "string" ? entry : entry.address;
+      if (ipFamily(address) === 6)
+        wrong(
+          ["members", String(i), "addresses", String(j)],
+          `version 2 knows IPv4 only, found ${address}: use version 3`,
+        );
+    }),
+  );
 });
