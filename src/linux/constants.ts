@@ -46,6 +46,8 @@ export const NETLINK = {
   GET_STRICT_CHK: 12,
 } as const;
 
+export const CLONE = { NEWNS: 0x20000, NEWUSER: 0x10000000, NEWNET: 0x40000000 } as const;
+
 /** errno values that decide something; messages name every other by Node's table. */
 export const ERRNO = {
   EPERM: 1,
