@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import { registerCheck } from "./commands/check.ts";
 import { registerRun } from "./commands/run.ts";
 import { registerVersion } from "./commands/version.ts";
 import { version } from "./version.ts";
@@ -7,7 +8,7 @@ import { version } from "./version.ts";
  * The whole command line. A command is a file in commands/ that exports `registerNAME(program)`; what is
  * heavy it imports inside its action, so that `nines --help` and shell completion stay quick.
  */
-const commands: readonly ((program: Command) => void)[] = [registerRun, registerVersion];
+const commands: readonly ((program: Command) => void)[] = [registerCheck, registerRun, registerVersion];
 
 export function buildProgram(): Command {
   const program = new Command("nines")

@@ -12,10 +12,10 @@ import type { DurationMs } from "../../base/time.ts";
 import { parseDuration, parseSize } from "../../base/units.ts";
 
 /** A text form of the site file that becomes a value; the parser's reason is the message. */
-function parsed<T>(parse: (text: string) => Result<T>, description: string) {
+function parsed<T>(parse: (text: string) => Result<T>, expected: string) {
   return z
     .string()
-    .describe(description)
+    .meta({ description: expected, expected })
     .transform((text, context): T => {
       const result = parse(text);
       if (result.ok) return result.value;
@@ -38,9 +38,28 @@ export const durationBetween = (low: DurationMs, high: DurationMs, text: string)
 export const name = () =>
   z
     .string()
-    .regex(
-      /^[a-z][a-z0-9-]{0,62}$/i,
-      "a name starts with a letter and has letters, digits and hyphens, 63 at most",
-    );
+    .meta({ expected: "a name" })
+    .regex(/^[a-z][a-z0-9-]{0,62}$/i, "a name: a letter, then letters, digits and hyphens, 63 at most");
 
 export const port = () => z.int().min(1).max(65535);
+
+/**
+ * A secret never stands in the site file: it is read from a file or from the environment when it is
+ * needed (`readSecret` in src/config/secrets.ts), and what is found here is never printed.
+ */
+export const secret = () =>
+  z
+    .union([
+      z.strictObject({
+        file: z.string().min(1).describe("A file whose content is the secret; trailing line end left out."),
+      }),
+      z.strictObject({
+        env: z
+          .string()
+          .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "the name of an environment variable has letters, digits and _")
+          .describe("An environment variable whose value is the secret."),
+      }),
+    ])
+    .meta({ secret: true, description: "A secret: { file: PATH } or { env: NAME }." });
+
+export type SecretReference = z.output<ReturnType<typeof secret>>;

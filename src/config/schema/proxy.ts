@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { ms, seconds } from "../../base/time.ts";
-import { duration, durationBetween, ipPrefix, name, size } from "./common.ts";
+import { duration, durationBetween, ipPrefix, name, secret, size } from "./common.ts";
 
 /** What a middleware sees of a request, and may change. Names of fields are lower case. */
 export interface ProxyRequest {
@@ -52,12 +52,6 @@ const fieldName = () =>
 const fieldValue = () =>
   z.string().regex(/^[\t\x20-\x7e\x80-\xff]*$/, "a header's value: one line, no control characters");
 const status = () => z.int().min(200).max(599);
-
-/** Where a secret is read: never in the site file itself. */
-export const secretSchema = z.union([
-  z.strictObject({ file: z.string().min(1) }),
-  z.strictObject({ env: z.string().min(1) }),
-]);
 
 /** `exact`, `present: true/false`, `prefix`, `pattern` (a JavaScript regular expression, unanchored). */
 const textMatch = z.union([
@@ -146,7 +140,7 @@ export const stickySchema = z.strictObject({
     .regex(/^[A-Za-z0-9_-]{1,64}$/)
     .default("nines")
     .describe("Name of the cookie; it carries the backend's id, signed, so that every node understands it."),
-  secret: secretSchema.describe("Key of the signature, the same on every node."),
+  secret: secret().describe("Key of the signature, the same on every node: { file: PATH } or { env: NAME }."),
   maxAge: duration().optional().describe("Without it the cookie ends with the browser's session."),
   secure: z.union([z.boolean(), z.literal("auto")]).default("auto"),
   sameSite: z.enum(["lax", "strict", "none"]).default("lax"),

@@ -1,0 +1,468 @@
+import { describe, expect, it } from "vitest";
+import type { SiteInput } from "../schema/site.ts";
+import { examineSource } from "../load.ts";
+import { Positions } from "../source/positions.ts";
+
+/** A site that has nothing wrong; each case changes one thing. */
+function base() {
+  return {
+    site: "shop",
+    nodes: { lb1: { address: "10.1.0.2", zone: "a" }, lb2: { address: "10.1.0.3", zone: "b" } },
+    virtualRouters: {
+      edge: {
+        interval: "100ms",
+        priorities: { lb1: 110, lb2: 100 },
+        members: [
+          { interface: "eth0", vrid: 51, addresses: ["10.0.0.1", "10.0.0.4"] },
+          { interface: "eth1", vrid: 52, addresses: ["10.1.0.1"] },
+        ],
+      },
+    },
+    pools: { apps: { backends: { app1: "10.1.0.11:80", app2: "10.1.0.12:80" }, check: { tcp: true } } },
+    services: { web: { on: "edge", listen: "10.0.0.1:80/tcp", forward: { pool: "apps" } } },
+  } satisfies SiteInput;
+}
+type Draft = { [K in keyof SiteInput]-?: NonNullable<SiteInput[K]> };
+
+function told(change: (draft: Draft) => void): string[] {
+  const draft = structuredClone(base()) as Draft;
+  change(draft);
+  const report = examineSource({ file: "s", value: draft, positions: new Positions(), issues: [] });
+  return [
+    ...report.issues.map((issue) => `${issue.path}: ${issue.message}`),
+    ...report.warnings.map((issue) => `warning ${issue.path}: ${issue.message}`),
+  ];
+}
+
+function must<T>(value: T | undefined): T {
+  if (value === undefined) throw new Error("the base site lacks it");
+  return value;
+}
+const edge = (draft: Draft) => must(draft.virtualRouters["edge"]);
+const member = (draft: Draft) => must(edge(draft).members[0]);
+const pool = (draft: Draft) => must(draft.pools["apps"]);
+const six = ["fe80::200:5eff:fe00:233", "2001:db8::1"];
+
+const cases: readonly (readonly [string, (draft: Draft) => void, readonly (string | RegExp)[]])[] = [
+  ["nothing wrong", () => {}, []],
+  [
+    "no node",
+    (d) => {
+      d.nodes = {};
+      edge(d).priorities = {};
+    },
+    [/no node/, /no node has a priority/],
+  ],
+  [
+    "a node's address twice",
+    (d) => {
+      d.nodes["lb2"] = { address: "10.1.0.2", zone: "b" };
+    },
+    [/nodes.lb2.address: 10.1.0.2 is already/],
+  ],
+  [
+    "a node's address that is none",
+    (d) => {
+      d.nodes["lb2"] = { address: "0.0.0.0", zone: "b" };
+    },
+    [/unspecified/],
+  ],
+  [
+    "a virtual address that is a node's",
+    (d) => {
+      member(d).addresses = ["10.1.0.3", "10.0.0.1"];
+    },
+    [/addresses\[0\]: 10.1.0.3 is node lb2's own/],
+  ],
+  [
+    "the address owner",
+    (d) => {
+      edge(d).priorities = { lb1: 255, lb2: 100 };
+      member(d).addresses = ["10.1.0.2", "10.0.0.1"];
+    },
+    [],
+  ],
+  [
+    "two owners",
+    (d) => {
+      edge(d).priorities = { lb1: 255, lb2: 255 };
+    },
+    [/lb1 and lb2 have priority 255/],
+  ],
+  [
+    "an idle node",
+    (d) => {
+      d.nodes["lb3"] = { address: "10.1.0.9" };
+    },
+    [/^warning nodes.lb3/],
+  ],
+  [
+    "an unknown node",
+    (d) => {
+      edge(d).priorities["lb9"] = 3;
+    },
+    [/priorities.lb9: there is no node/],
+  ],
+  [
+    "one node alone",
+    (d) => {
+      edge(d).priorities = { lb1: 1 };
+      d.nodes = { lb1: { address: "10.1.0.2" } };
+    },
+    [/^warning .*only lb1/],
+  ],
+  [
+    "equal priorities",
+    (d) => {
+      edge(d).priorities = { lb1: 100, lb2: 100 };
+    },
+    [/^warning .*same priority 100/],
+  ],
+  [
+    "one zone",
+    (d) => {
+      d.nodes["lb2"] = { address: "10.1.0.3", zone: "a" };
+    },
+    [/^warning .*zone a/],
+  ],
+  [
+    "a lowering without effect",
+    (d) => {
+      edge(d).track = [{ interface: "eth0", lower: 5 }];
+    },
+    [/^warning .*lower: 5 never changes/],
+  ],
+  [
+    "a lowering with effect",
+    (d) => {
+      edge(d).track = [{ interface: "eth0", lower: 20 }];
+    },
+    [],
+  ],
+  [
+    "version 2, sub-second",
+    (d) => {
+      edge(d).version = 2;
+    },
+    [/version 2 counts in whole seconds/],
+  ],
+  [
+    "version 2, IPv6",
+    (d) => {
+      edge(d).version = 2;
+      edge(d).interval = "1s";
+      member(d).addresses = ["10.0.0.1", ...six];
+    },
+    [/addresses\[1\]: version 2 knows IPv4 only/, /addresses\[2\]: version 2 knows IPv4 only/],
+  ],
+  [
+    "15 ms",
+    (d) => {
+      edge(d).interval = "15ms";
+    },
+    [/a multiple of 10ms/],
+  ],
+  [
+    "a short lease",
+    (d) => {
+      edge(d).interval = "1s";
+      edge(d).lease = "3s";
+    },
+    [/lease of 3s runs out/],
+  ],
+  [
+    "a long enough lease",
+    (d) => {
+      edge(d).interval = "1s";
+      edge(d).lease = "5s";
+    },
+    [],
+  ],
+  [
+    "a lease in fractions",
+    (d) => {
+      edge(d).lease = "2500ms";
+    },
+    [/cannot count a lease of 2500ms/],
+  ],
+  [
+    "an interface name",
+    (d) => {
+      member(d).interface = "a-name-that-is-too-long";
+    },
+    [/cannot be an interface's name/],
+  ],
+  [
+    "an interface per node",
+    (d) => {
+      member(d).interface = { lb1: "eth0", lb2: "ens3" };
+    },
+    [],
+  ],
+  [
+    "an interface missing",
+    (d) => {
+      member(d).interface = { lb1: "eth0", lb7: "x" };
+    },
+    [/no interface is given for lb2/, /no node "lb7"/],
+  ],
+  [
+    "a VRID twice",
+    (d) => {
+      edge(d).members.push({ interface: "eth0", vrid: 51, addresses: ["10.0.0.9"] });
+    },
+    [/members\[2\].vrid: VRID 51 is used twice for IPv4 on eth0 of lb1/],
+  ],
+  [
+    "a VRID in both families",
+    (d) => {
+      edge(d).members.push({ interface: "eth0", vrid: 51, addresses: [...six] });
+    },
+    [],
+  ],
+  [
+    "an address twice",
+    (d) => {
+      edge(d).members.push({ interface: "eth2", vrid: 9, addresses: ["10.0.0.1"] });
+    },
+    [/members\[2\].addresses\[0\]: 10.0.0.1 is already/],
+  ],
+  [
+    "one link-local address on two links",
+    (d) => {
+      member(d).addresses = ["10.0.0.1", ...six];
+      edge(d).members.push({ interface: "eth2", vrid: 51, addresses: ["fe80::200:5eff:fe00:233"] });
+    },
+    [],
+  ],
+  [
+    "a multicast address",
+    (d) => {
+      member(d).addresses.push("224.0.0.18");
+    },
+    [/multicast/],
+  ],
+  [
+    "IPv6 without link-local first",
+    (d) => {
+      member(d).addresses.push("2001:db8::1");
+    },
+    [/first IPv6 address of VRID 51 is not link-local/],
+  ],
+  [
+    "IPv6 with a hidden link-local",
+    (d) => {
+      member(d).addresses.push({ address: "fe80::1", advertise: false }, "2001:db8::1");
+    },
+    [/not link-local/],
+  ],
+  [
+    "no IPv4 advertised",
+    (d) => {
+      edge(d).members.push({
+        interface: "eth2",
+        vrid: 9,
+        addresses: [{ address: "10.9.0.1", advertise: false }],
+      });
+    },
+    [/no IPv4 address of this member is advertised/],
+  ],
+  [
+    "unicast",
+    (d) => {
+      edge(d).transport = "unicast";
+    },
+    [],
+  ],
+  [
+    "unicast alone",
+    (d) => {
+      edge(d).transport = "unicast";
+      edge(d).priorities = { lb1: 1 };
+      d.nodes = { lb1: { address: "10.1.0.2" } };
+    },
+    [/unicast needs another node/, /only lb1/],
+  ],
+  [
+    "unicast of the other family",
+    (d) => {
+      edge(d).transport = "unicast";
+      member(d).addresses = ["10.0.0.1", ...six];
+    },
+    [/node lb1 has no IPv6/, /node lb2 has no IPv6/],
+  ],
+  [
+    "one peer address of two nodes",
+    (d) => {
+      edge(d).transport = "unicast";
+      member(d).peers = { lb1: ["10.0.0.2"], lb2: ["10.0.0.2"] };
+    },
+    [/10.0.0.2 is a peer address of both/],
+  ],
+  [
+    "peers with multicast",
+    (d) => {
+      member(d).peers = { lb1: ["10.0.0.2"], lb8: ["10.0.0.3"] };
+    },
+    [/no node "lb8"/, /^warning .*no effect/],
+  ],
+  [
+    "a track of no pool",
+    (d) => {
+      edge(d).track = [{ pool: "app" }];
+    },
+    [/track\[0\].pool: there is no pool "app"/],
+  ],
+  [
+    "a track of too many backends",
+    (d) => {
+      edge(d).track = [{ pool: "apps", atLeast: 3 }];
+    },
+    [/has only 2 backends/],
+  ],
+  [
+    "a gateway of another family",
+    (d) => {
+      edge(d).track = [{ gateway: ["2001:db8::9"] }];
+    },
+    [/no IPv6 address/],
+  ],
+  [
+    "a late script",
+    (d) => {
+      edge(d).track = [{ script: ["true"], timeout: "5s" }];
+    },
+    [/^warning .*longer than the interval/],
+  ],
+  [
+    "no backends",
+    (d) => {
+      pool(d).backends = {};
+    },
+    [/has no backend/],
+  ],
+  [
+    "a backend twice",
+    (d) => {
+      pool(d).backends["b"] = "10.1.0.11:80";
+    },
+    [/already backend app1/],
+  ],
+  [
+    "weights of 0",
+    (d) => {
+      pool(d).backends = { a: { address: "10.1.0.11:80", weight: 0 } };
+    },
+    [/^warning .*takes new connections/],
+  ],
+  [
+    "no check",
+    (d) => {
+      delete pool(d).check;
+    },
+    [/^warning .*no check/],
+  ],
+  [
+    "a late check",
+    (d) => {
+      pool(d).check = { tcp: true, interval: "1s", timeout: "2s" };
+    },
+    [/^warning .*timeout of 2s/],
+  ],
+  [
+    "statuses",
+    (d) => {
+      pool(d).check = { http: "/", status: "300-200" };
+    },
+    [/not a range of HTTP statuses/],
+  ],
+  [
+    "an idle server name",
+    (d) => {
+      pool(d).check = { http: "/", sni: "a" };
+    },
+    [/^warning .*sni has no effect/],
+  ],
+  [
+    "an unused pool",
+    (d) => {
+      d.pools["b"] = { backends: { x: "10.1.0.1:1" }, check: { tcp: true } };
+    },
+    [/^warning pools.b: nothing uses/],
+  ],
+  [
+    "a foreign address",
+    (d) => {
+      d.services["web"] = { on: "edge", listen: "10.0.0.7:80/tcp", forward: { pool: "apps" } };
+    },
+    [/10.0.0.7 is no virtual address of edge/],
+  ],
+  [
+    "overlapping ports",
+    (d) => {
+      d.services["b"] = {
+        on: "edge",
+        listen: ["10.0.0.1:70-90/tcp", "10.0.0.1:80/udp"],
+        forward: { pool: "apps" },
+      };
+    },
+    [/b.listen\[0\]: 10.0.0.1:70-90\/tcp overlaps with 10.0.0.1:80\/tcp/],
+  ],
+  [
+    "a foreign masquerade",
+    (d) => {
+      d.services["web"] = {
+        on: "edge",
+        listen: "10.0.0.1:80/tcp",
+        forward: { pool: "apps", masquerade: "10.1.0.2" },
+      };
+    },
+    [/masquerade: 10.1.0.2 is no virtual address/],
+  ],
+  [
+    "IPv6 to IPv4",
+    (d) => {
+      member(d).addresses.push(...six);
+      d.services["b"] = { on: "edge", listen: "[2001:db8::1]:80/tcp", forward: { pool: "apps" } };
+    },
+    [/no IPv6 backend/],
+  ],
+  [
+    "a masquerade of the other family",
+    (d) => {
+      member(d).addresses.push(...six);
+      d.services["web"] = {
+        on: "edge",
+        listen: "10.0.0.1:80/tcp",
+        forward: { pool: "apps", masquerade: "2001:db8::1" },
+      };
+    },
+    [/cannot stand for clients of 10.0.0.1:80/],
+  ],
+  [
+    "a loop",
+    (d) => {
+      pool(d).backends["self"] = "10.0.0.1:80";
+    },
+    [/backend self is service web itself/],
+  ],
+  [
+    "a route to nowhere",
+    (d) => {
+      d.services["b"] = { listen: "10.1.0.2:81/tcp", proxy: { routes: [{ pool: { apps: 0, appz: 0 } }] } };
+    },
+    [/routes\[0\].pool.appz: there is no pool/, /sum to 0/],
+  ],
+];
+
+describe("cross-checks", () => {
+  it.each(cases)("%s", (_, change, expected) => {
+    const found = told(change);
+    expect(found, found.join("\n")).toHaveLength(expected.length);
+    for (const wanted of expected)
+      expect(
+        found.some((line) => (typeof wanted === "string" ? line.includes(wanted) : wanted.test(line))),
+        found.join("\n"),
+      ).toBe(true);
+  });
+});

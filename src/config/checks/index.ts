@@ -1,0 +1,33 @@
+/** Every cross-check: what the schema alone cannot see because it lies between two parts of the file. */
+import * as nodes from "./nodes.ts";
+import * as pools from "./pools.ts";
+import * as routers from "./routers.ts";
+import * as services from "./services.ts";
+import type { Check } from "./context.ts";
+
+export const allChecks: readonly Check[] = [
+  nodes.atLeastOneNode,
+  nodes.nodeAddresses,
+  nodes.nodeAddressesStay,
+  nodes.idleNodes,
+  routers.priorities,
+  routers.loweredPriorities,
+  routers.leases,
+  routers.interfaces,
+  routers.vrids,
+  routers.virtualAddresses,
+  routers.linkLocalFirst,
+  routers.fourIsAdvertised,
+  routers.peers,
+  routers.tracks,
+  routers.zones,
+  pools.backends,
+  pools.checksOfPools,
+  pools.unusedPools,
+  services.serviceNames,
+  services.routeWeights,
+  services.serviceAddresses,
+  services.overlappingListens,
+  services.families,
+  services.loops,
+];

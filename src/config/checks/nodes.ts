@@ -1,0 +1,44 @@
+import type { IpAddress } from "../../base/addresses.ts";
+import { allVirtualAddresses, unusable } from "./addresses.ts";
+import type { Check } from "./context.ts";
+
+export const nodeAddresses: Check = ({ site, error }) => {
+  const owners = new Map<IpAddress, string>();
+  for (const [name, node] of Object.entries(site.nodes)) {
+    const path = ["nodes", name, "address"];
+    const reason = unusable(node.address);
+    if (reason !== undefined) error(path, `${node.address} is ${reason}`, "a node has an address of its own");
+    const other = owners.get(node.address);
+    if (other === undefined) owners.set(node.address, name);
+    else error(path, `${node.address} is already the address of node ${other}`);
+  }
+};
+
+/** A virtual address moves; a node's own must not. Only the address owner of RFC 9568 has both in one. */
+export const nodeAddressesStay: Check = ({ site, error }) => {
+  const owners = new Map(Object.entries(site.nodes).map(([name, node]) => [node.address, name]));
+  for (const { address, router, path } of allVirtualAddresses(site)) {
+    const node = owners.get(address);
+    if (node !== undefined && site.virtualRouters[router]?.priorities[node] !== 255)
+      error(path, `${address} is node ${node}'s own address`, "a virtual address belongs to no node");
+  }
+};
+
+export const atLeastOneNode: Check = ({ declared, error }) => {
+  if (declared.nodes.size === 0)
+    error(["nodes"], "the site has no node", "nodes: { NAME: { address: ... } }");
+};
+
+export const idleNodes: Check = ({ site, warning }) => {
+  const routers = Object.values(site.virtualRouters);
+  if (routers.length === 0) return;
+  for (const name of Object.keys(site.nodes)) {
+    if (!routers.some((router) => name in router.priorities))
+      warning(
+        ["nodes", name],
+        `node ${name} takes part in no virtual router`,
+        "give it a priority there",
+        "key",
+      );
+  }
+};

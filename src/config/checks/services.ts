@@ -1,0 +1,158 @@
+import { formatIpPort, ipFamily } from "../../base/addresses.ts";
+import type { Listen } from "../schema/services.ts";
+import type { Site } from "../schema/site.ts";
+import type { Path } from "../source/positions.ts";
+import { routerAddresses } from "./addresses.ts";
+import { type Check, mustExist } from "./context.ts";
+
+type Service = Site["services"][string];
+
+const servicesOf = (site: Site) => Object.entries(site.services);
+
+const formatListen = (listen: Listen): string => {
+  const [low, high] = listen.ports;
+  const at = formatIpPort({ address: listen.address, port: low });
+  return `${at}${high === low ? "" : `-${high}`}/${listen.protocol}`;
+};
+
+/** A single listen may be written without a list; its position is then the key's own. */
+const listenPath = (name: string, index: number) => ["services", name, "listen", index];
+
+export interface PoolReference {
+  readonly pool: string;
+  readonly path: Path;
+}
+
+/** Every pool that a service sends something to, and where it says so. */
+export function poolReferences(name: string, service: Service): PoolReference[] {
+  const base = ["services", name];
+  if (service.forward) return [{ pool: service.forward.pool, path: [...base, "forward", "pool"] }];
+  const { proxy } = service;
+  const found: PoolReference[] = [];
+  const add = (pool: string | undefined, ...path: (string | number)[]): void => {
+    if (pool !== undefined) found.push({ pool, path: [...base, "proxy", ...path] });
+  };
+  add(proxy.pool, "pool");
+  add(proxy.tcp?.pool, "tcp", "pool");
+  for (const [server, pool] of Object.entries(proxy.tcp?.serverNames ?? {}))
+    add(pool, "tcp", "serverNames", server);
+  for (const [index, route] of (proxy.routes ?? []).entries()) {
+    add(route.mirror?.pool, "routes", index, "mirror", "pool");
+    if (typeof route.pool === "string") add(route.pool, "routes", index, "pool");
+    else for (const pool of Object.keys(route.pool ?? {})) add(pool, "routes", index, "pool", pool);
+  }
+  return found;
+}
+
+export const serviceNames: Check = (context) => {
+  for (const [name, service] of servicesOf(context.site)) {
+    if (service.on !== undefined) mustExist(context, "virtual router", service.on, ["services", name, "on"]);
+    for (const { pool, path } of poolReferences(name, service)) mustExist(context, "pool", pool, path);
+  }
+};
+
+export const routeWeights: Check = ({ site, error }) => {
+  for (const [name, service] of servicesOf(site)) {
+    for (const [index, route] of (service.proxy?.routes ?? []).entries()) {
+      if (typeof route.pool !== "object") continue;
+      const total = Object.values(route.pool).reduce((sum, weight) => sum + weight, 0);
+      if (total === 0)
+        error(
+          ["services", name, "proxy", "routes", index, "pool"],
+          "the weights of this route's pools sum to 0",
+        );
+    }
+  }
+};
+
+export const serviceAddresses: Check = ({ site, error }) => {
+  for (const [name, service] of servicesOf(site)) {
+    const router = service.on === undefined ? undefined : site.virtualRouters[service.on];
+    if (!router || service.on === undefined) continue;
+    const addresses = routerAddresses(router, service.on).map((entry) => entry.address);
+    for (const [index, listen] of service.listen.entries()) {
+      if (!addresses.includes(listen.address))
+        error(
+          listenPath(name, index),
+          `${listen.address} is no virtual address of ${service.on}`,
+          `its addresses: ${addresses.join(", ")}`,
+        );
+    }
+    const masquerade = service.forward?.masquerade ?? false;
+    if (masquerade === false) continue;
+    const path = ["services", name, "forward", "masquerade"];
+    if (!addresses.includes(masquerade))
+      error(
+        path,
+        `${masquerade} is no virtual address of ${service.on}`,
+        `its addresses: ${addresses.join(", ")}`,
+      );
+    const other = service.listen.find((listen) => ipFamily(listen.address) !== ipFamily(masquerade));
+    if (other)
+      error(
+        path,
+        `${masquerade} cannot stand for clients of ${formatListen(other)}`,
+        "IPv4 and IPv6 need a service each",
+      );
+  }
+};
+
+export const overlappingListens: Check = ({ site, error }) => {
+  const seen: { readonly service: string; readonly listen: Listen }[] = [];
+  for (const [name, service] of servicesOf(site)) {
+    for (const [index, listen] of service.listen.entries()) {
+      const other = seen.find(
+        (entry) =>
+          entry.listen.address === listen.address &&
+          entry.listen.protocol === listen.protocol &&
+          entry.listen.ports[0] <= listen.ports[1] &&
+          listen.ports[0] <= entry.listen.ports[1],
+      );
+      if (other)
+        error(
+          listenPath(name, index),
+          `${formatListen(listen)} overlaps with ${formatListen(other.listen)} of service ${other.service}`,
+        );
+      seen.push({ service: name, listen });
+    }
+  }
+};
+
+/** Forwarding keeps the family: there is no NAT64 in the kernel's nat. */
+export const families: Check = ({ site, error }) => {
+  for (const [name, service] of servicesOf(site)) {
+    if (!service.forward) continue;
+    const pool = site.pools[service.forward.pool];
+    if (!pool) continue;
+    const available = new Set(Object.values(pool.backends).map((backend) => ipFamily(backend.at.address)));
+    if (available.size === 0) continue;
+    for (const [index, listen] of service.listen.entries()) {
+      const family = ipFamily(listen.address);
+      if (!available.has(family))
+        error(
+          listenPath(name, index),
+          `pool ${service.forward.pool} has no IPv${family} backend for ${formatListen(listen)}`,
+          "forwarding does not change the family",
+        );
+    }
+  }
+};
+
+/** A backend that is the service itself would forward to itself for ever. */
+export const loops: Check = ({ site, error }) => {
+  for (const [name, service] of servicesOf(site)) {
+    for (const pool of new Set(poolReferences(name, service).map((reference) => reference.pool))) {
+      for (const [backend, { at }] of Object.entries(site.pools[pool]?.backends ?? {})) {
+        const own = service.listen.find(
+          (listen) =>
+            listen.address === at.address && listen.ports[0] <= at.port && at.port <= listen.ports[1],
+        );
+        if (own)
+          error(
+            ["pools", pool, "backends", backend],
+            `backend ${backend} is service ${name} itself (${formatListen(own)})`,
+          );
+      }
+    }
+  }
+};
