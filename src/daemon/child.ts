@@ -2,6 +2,7 @@ import { OperationalError, messageOf } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { SystemClock } from "../base/system-clock.ts";
 import { type Clock, addTime, seconds } from "../base/time.ts";
+import type { ProcessStatus } from "../contracts/api.ts";
 import { createLog } from "./log.ts";
 import type { ChildMessage, ChildSetup, ParentMessage, StopMode } from "./messages-parent.ts";
 
@@ -20,6 +21,8 @@ export interface ChildContext extends ChildSetup {
   onStop(stop: (mode: StopMode) => Promise<void> | void): void;
   /** SIGHUP at the parent; only the brain is asked. */
   onReload(reload: () => void): void;
+  /** The node's processes, on every change; only the brain is told. */
+  onProcesses(changed: (list: readonly ProcessStatus[]) => void): void;
   /** To the parent. */
   tell(message: ChildMessage): void;
 }
@@ -44,6 +47,7 @@ export function runChild(main: (context: ChildContext) => Promise<void>): void {
   const log = createLog(setup.name, setup.node);
   let stop: ((mode: StopMode) => Promise<void> | void) | undefined;
   let reload: (() => void) | undefined;
+  let processes: ((list: readonly ProcessStatus[]) => void) | undefined;
   let stopping = false;
 
   const tell = (message: ChildMessage): void => {
@@ -99,6 +103,7 @@ export function runChild(main: (context: ChildContext) => Promise<void>): void {
           ready: () => tell({ type: "ready" }),
           onStop: (handler) => (stop = handler),
           onReload: (handler) => (reload = handler),
+          onProcesses: (handler) => (processes = handler),
         }).catch(fatal);
         break;
       case "stop":
@@ -106,6 +111,9 @@ export function runChild(main: (context: ChildContext) => Promise<void>): void {
         break;
       case "reload":
         reload?.();
+        break;
+      case "processes":
+        processes?.(message.list);
         break;
     }
   });

@@ -104,9 +104,13 @@ export function answers(path: string): Promise<boolean> {
 
 /**
  * Listens on a unix socket that only this user may open. A socket left by a process that died is replaced;
- * one that answers is somebody's, and an error.
+ * one that answers is somebody's, and an error, unless we `replace` it as its successor.
  */
-export async function listenUnix(server: Server, path: string): Promise<void> {
+export async function listenUnix(
+  server: Server,
+  path: string,
+  { replace = false }: { replace?: boolean } = {},
+): Promise<void> {
   const old = await lstat(path).catch(() => undefined);
   if (old !== undefined) {
     if (!old.isSocket())
@@ -114,7 +118,7 @@ export async function listenUnix(server: Server, path: string): Promise<void> {
         "CONFLICT",
         `${path} exists and is not a socket; remove it or choose another directory`,
       );
-    if (await answers(path))
+    if (!replace && (await answers(path)))
       throw new OperationalError(
         "CONFLICT",
         `another process already serves ${path}; stop it or use another --runtime`,

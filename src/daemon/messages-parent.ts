@@ -1,5 +1,7 @@
 /** What the parent and its children say to each other, over Node's own channel between the two. */
 
+import type { ProcessStatus } from "../contracts/api.ts";
+
 /** A descriptor that the parent has opened for a child, already listening or bound. */
 export interface InheritedListener {
   /** As in the table of children, e.g. `web 10.0.0.1:443/tcp`. */
@@ -33,7 +35,11 @@ export interface ChildSetup {
 export type StopMode = "release" | "leave" | "orphaned";
 
 export type ParentMessage =
-  { readonly type: "go" } | { readonly type: "stop"; readonly mode: StopMode } | { readonly type: "reload" };
+  | { readonly type: "go" }
+  | { readonly type: "stop"; readonly mode: StopMode }
+  | { readonly type: "reload" }
+  /** To the brain, on every change: for status and metrics. */
+  | { readonly type: "processes"; readonly list: readonly ProcessStatus[] };
 
 /** A kind of child that the site asks for, in addition to the brain. */
 export interface ChildWish {

@@ -5,11 +5,12 @@ import { OperationalError, messageOf } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { SystemClock } from "../base/system-clock.ts";
 import { type Clock, addTime, ms } from "../base/time.ts";
+import type { ProcessStatus } from "../contracts/api.ts";
 import { CHILD_KINDS, type ChildKind } from "./children.ts";
 import { listenUnix } from "./link.ts";
 import { createLog } from "./log.ts";
 import type { ChildMessage, ChildWish, ListenWish } from "./messages-parent.ts";
-import { Slot, type SlotStatus, type SupervisorPorts, describeSlots } from "./supervisor.ts";
+import { type Failure, Slot, type SupervisorPorts, describeSlots } from "./supervisor.ts";
 
 export interface ParentOptions {
   readonly site: string;
@@ -19,6 +20,16 @@ export interface ParentOptions {
   /** Directory of what outlives a restart. */
   readonly state: string;
 }
+
+/** How the node ended: the exit status of `nines run`, and the reason where it could not start. */
+export interface Ended {
+  readonly status: number;
+  readonly reason?: string;
+}
+
+/** Of a child that says why it cannot start; see src/cli/exit-codes.ts. */
+const EXIT_CONFIG = 3;
+const EXIT_FAILED = 5;
 
 /** What the parent needs of the kernel beyond Node. */
 export interface ParentPorts {
@@ -31,8 +42,8 @@ export interface ParentPorts {
   readonly watchdog: number | undefined;
 }
 
-/** Runs the node until it is told to stop; answers the exit status of the process. */
-export async function runParent(options: ParentOptions, ports: ParentPorts): Promise<number> {
+/** Runs the node until it is told to stop; answers how it ended. */
+export async function runParent(options: ParentOptions, ports: ParentPorts): Promise<Ended> {
   await makeDirectory(options.runtime, "--runtime");
   await makeDirectory(options.state, "--state");
   const lock = createServer((socket) => socket.destroy());
@@ -61,12 +72,12 @@ class Parent {
   readonly #log: Log;
   /** In the order of starting. */
   readonly #slots = new Map<string, Slot>();
-  readonly #finish: (status: number) => void;
-  readonly #finished: Promise<number>;
+  readonly #finish: (ended: Ended) => void;
+  readonly #finished: Promise<Ended>;
   #ready = false;
   /** Until the brain has said what the site asks for, nothing can be complete. */
   #wishesHeard = false;
-  #finalStatus = 0;
+  #end: Ended = { status: 0 };
   #upgrades: Slot[] = [];
   #stopping = false;
   #writing: Promise<void> | undefined;
@@ -77,12 +88,12 @@ class Parent {
     this.#ports = ports;
     this.#lock = lock;
     this.#log = createLog("parent", options.node);
-    let finish: (status: number) => void = () => {};
+    let finish: (ended: Ended) => void = () => {};
     this.#finished = new Promise((resolve) => (finish = resolve));
     this.#finish = finish;
   }
 
-  async run(): Promise<number> {
+  async run(): Promise<Ended> {
     process.title = `nines: ${this.#options.node}`;
     process.on("SIGHUP", () => this.#brain()?.reload());
     process.on("SIGUSR2", () => this.#upgrade("SIGUSR2"));
@@ -90,11 +101,11 @@ class Parent {
     this.#log.info({ event: "node.starting", site: this.#options.site, runtime: this.#options.runtime });
     this.#start("brain", 0, []);
     this.#watchdog();
-    const status = await this.#finished;
+    const ended = await this.#finished;
     this.#lock.close();
     await this.#writing;
     await rm(join(this.#options.runtime, "processes.json"), { force: true });
-    return status;
+    return ended;
   }
 
   #brain(): Slot | undefined {
@@ -121,6 +132,7 @@ class Parent {
         listeners,
         message: (message) => this.#heard(message),
         changed: () => this.#changed(),
+        cannotStart: (failure) => this.#cannotStart(failure),
       },
       {
         clock: this.#clock,
@@ -198,16 +210,11 @@ class Parent {
 
   #changed(): void {
     this.#write();
+    this.#brain()?.tellProcesses([...this.#slots.values()].map((slot) => slot.status));
     const slots = [...this.#slots.values()];
     if (this.#stopping) {
-      if (slots.every((slot) => slot.state.phase === "off")) this.#finish(this.#finalStatus);
+      if (slots.every((slot) => slot.state.phase === "off")) this.#finish(this.#end);
       else this.#stopNext();
-      return;
-    }
-    const failed = slots.find((slot) => slot.failure !== undefined && !slot.state.everReady);
-    if (!this.#ready && failed?.failure && (failed.failure.status === 3 || failed.failure.status === 5)) {
-      // It never served and says itself why it cannot: restarting would only repeat the message.
-      this.#giveUp(failed.failure.status, failed.failure.reason);
       return;
     }
     this.#upgradeNext();
@@ -219,9 +226,11 @@ class Parent {
     }
   }
 
-  #giveUp(status: number, reason: string): void {
+  /** A node that has never served and knows why it cannot: restarting would only repeat the message. */
+  #cannotStart({ status, reason }: Failure): void {
+    if (this.#ready || this.#stopping || (status !== EXIT_CONFIG && status !== EXIT_FAILED)) return;
     this.#log.error({ event: "node.gave_up", reason });
-    this.#finalStatus = status;
+    this.#end = { status, reason };
     this.#stop("it cannot start");
   }
 
@@ -247,7 +256,7 @@ class Parent {
       for (const [, slot] of left) if (slot.state.wanted) slot.unwant("release");
       return;
     }
-    this.#finish(this.#finalStatus);
+    this.#finish(this.#end);
   }
 
   /** The program on disk replaces the one that runs, child by child; see docs/guide/operations.md. */
@@ -284,7 +293,7 @@ class Parent {
     const path = join(this.#options.runtime, "processes.json");
     while (this.#dirty) {
       this.#dirty = false;
-      const children: SlotStatus[] = [...this.#slots.values()].map((slot) => slot.status);
+      const children: ProcessStatus[] = [...this.#slots.values()].map((slot) => slot.status);
       const text = JSON.stringify({ node: this.#options.node, parent: process.pid, children });
       try {
         await writeFile(`${path}.new`, `${text}\n`, { mode: 0o600 });

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync } from "node:fs";
 import { extname, join } from "node:path";
+import type { ProcessStatus } from "../contracts/api.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { type Clock, type MonotonicMs, NEVER, type Timer, addTime, ms } from "../base/time.ts";
@@ -8,7 +9,6 @@ import type { ChildKind } from "./children.ts";
 import {
   type SlotEffect,
   type SlotEvent,
-  type SlotPhase,
   type SlotState,
   initialSlot,
   nextSlotDeadline,
@@ -34,14 +34,14 @@ export interface SlotSetup {
   readonly listeners: readonly { readonly name: string; readonly fd: number }[];
   message(message: ChildMessage): void;
   changed(): void;
+  /** It ended before it was ever ready, and said why. */
+  cannotStart(failure: Failure): void;
 }
 
-export interface SlotStatus {
-  readonly name: string;
-  readonly index: number;
-  readonly phase: SlotPhase;
-  readonly pid: number | undefined;
-  readonly restarts: number;
+export interface Failure {
+  /** Of the process: one of the command's exit codes. */
+  readonly status: number;
+  readonly reason: string;
 }
 
 /** The first descriptor after input, output, errors and the channel to the parent. */
@@ -56,7 +56,7 @@ export class Slot {
   #timer: Timer | undefined;
   #timerAt: MonotonicMs = NEVER;
   /** Why it could not start, in its own words. */
-  #failure: { status: number; reason: string } | undefined;
+  #failure: Failure | undefined;
 
   constructor(options: SlotSetup, ports: SupervisorPorts) {
     this.#options = options;
@@ -66,10 +66,7 @@ export class Slot {
   get state(): SlotState {
     return this.#state;
   }
-  get failure(): { readonly status: number; readonly reason: string } | undefined {
-    return this.#failure;
-  }
-  get status(): SlotStatus {
+  get status(): ProcessStatus {
     const { phase, restarts, process } = this.#state;
     const pid = process === undefined ? undefined : this.#processes.get(process)?.pid;
     return { name: this.#options.kind.name, index: this.#options.index, phase, pid, restarts };
@@ -86,6 +83,9 @@ export class Slot {
   }
   reload(): void {
     this.#send(this.#state.process, { type: "reload" });
+  }
+  tellProcesses(list: readonly ProcessStatus[]): void {
+    if (this.#state.phase === "running") this.#send(this.#state.process, { type: "processes", list });
   }
   /** At once and without order: the last resort. */
   kill(): void {
@@ -187,6 +187,7 @@ export class Slot {
     });
     const ended = (how: string): void => {
       if (!this.#processes.delete(number)) return;
+      if (this.#failure !== undefined && !this.#state.everReady) this.#options.cannotStart(this.#failure);
       this.#step({ type: "exited", process: number, how: said === undefined ? how : `${how}: ${said}` });
     };
     child.on("error", (error) => {
@@ -229,7 +230,7 @@ export class Slot {
 }
 
 /** For the log and for people who look for a process: `redundancy 4711`. */
-export const describeSlots = (slots: readonly SlotStatus[]): string =>
+export const describeSlots = (slots: readonly ProcessStatus[]): string =>
   slots
     .map(({ name, index, pid, phase }) => `${name}${index > 0 ? `.${index}` : ""} ${pid ?? phase}`)
     .join(", ");

@@ -20,7 +20,7 @@ export function registerRun(program: Command): void {
         import("../../daemon/parent.ts"),
         import("../../daemon/parent-ports.ts"),
       ]);
-      const status = await runParent(
+      const { status, reason } = await runParent(
         {
           site: resolve(site),
           node: options.node,
@@ -29,6 +29,7 @@ export function registerRun(program: Command): void {
         },
         hostPorts(),
       );
+      if (reason !== undefined) console.error(`nines: ${reason}`);
       process.exit(status);
     });
 }

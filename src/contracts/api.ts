@@ -1,0 +1,104 @@
+/** The control API: what `nines status --json` prints and what the dashboard reads. Versioned by its path, /v1. */
+import type { AdminState, BackendStatus } from "./forwarding.ts";
+import type { RouterStatus } from "./redundancy.ts";
+
+export interface ProcessStatus {
+  readonly name: string;
+  readonly index: number;
+  readonly phase: "off" | "starting" | "running" | "stopping" | "waiting";
+  readonly pid?: number | undefined;
+  readonly restarts: number;
+}
+
+/** Something that a person should look at. It goes when its cause goes. */
+export interface Alarm {
+  /** One of ALARMS in src/daemon/brain/policy-alarms.ts. */
+  readonly name: string;
+  /** `critical`: service is lost or one more failure loses it. */
+  readonly severity: "warning" | "critical";
+  /** What it is about: a router, a pool, a node; empty for the whole node. */
+  readonly about: string;
+  readonly message: string;
+}
+
+export interface PoolStatus {
+  readonly pool: string;
+  readonly healthy: number;
+  readonly total: number;
+  readonly backends: readonly BackendStatus[];
+}
+
+export interface ServiceStatus {
+  readonly service: string;
+  readonly router: string;
+  readonly listen: readonly string[];
+  readonly kind: "forward" | "proxy";
+  readonly pool?: string | undefined;
+  /** Whether this node is the one that serves it now. */
+  readonly here: boolean;
+}
+
+/** GET /v1/status */
+export interface NodeStatus {
+  readonly site: string;
+  readonly node: string;
+  readonly version: string;
+  readonly siteFile: string;
+  /** Of what the site file said when it was last accepted. */
+  readonly digest: string;
+  /** Wall clock, ISO 8601. */
+  readonly startedAt: string;
+  readonly lastReload?: ReloadOutcome | undefined;
+  readonly processes: readonly ProcessStatus[];
+  readonly redundancy: { readonly connected: boolean; readonly counters: Readonly<Record<string, number>> };
+  /** `good`, or why the forwarding tables are not as they should be. */
+  readonly forwarding: { readonly good: boolean; readonly reason: string };
+  readonly routers: readonly RouterStatus[];
+  readonly pools: readonly PoolStatus[];
+  readonly services: readonly ServiceStatus[];
+  readonly alarms: readonly Alarm[];
+}
+
+/** POST /v1/reload */
+export interface ReloadOutcome {
+  readonly at: string;
+  readonly ok: boolean;
+  /** The mistakes, one per line as `file:line:column: path: message`; empty where it was accepted. */
+  readonly errors: readonly string[];
+  /** What is different, a sentence each; empty where nothing is. */
+  readonly changes: readonly string[];
+}
+
+/** POST /v1/switchover */
+export interface SwitchoverRequest {
+  /** Default: the only router of this node. */
+  readonly router?: string | undefined;
+  /** Default: the healthiest other node. */
+  readonly to?: string | undefined;
+}
+export interface SwitchoverOutcome {
+  readonly router: string;
+  readonly message: string;
+  /** Who is Active afterwards, as this node sees it. */
+  readonly active?: string | undefined;
+}
+
+/** POST /v1/backends */
+export interface BackendRequest {
+  readonly pool: string;
+  readonly backend: string;
+  readonly state: AdminState;
+  /** Keep over a restart. */
+  readonly persist: boolean;
+}
+
+/** GET /v1/explain: sentences from facts. */
+export interface Explanation {
+  readonly about: string;
+  readonly sentences: readonly string[];
+}
+
+/** Every error of the API. */
+export interface ApiError {
+  readonly error: { readonly code: string; readonly message: string; readonly retryable: boolean };
+}

@@ -1,0 +1,369 @@
+import { type Server, createServer } from "node:http";
+import { join } from "node:path";
+import { apiHandler } from "../../api/server.ts";
+import type { ApiPorts } from "../../api/routes.ts";
+import { ConfigError, OperationalError, formatConfigIssue, messageOf } from "../../base/errors.ts";
+import { type Timer, addTime, seconds, timeSince } from "../../base/time.ts";
+import type { NodeStatus, ProcessStatus, ReloadOutcome } from "../../contracts/api.ts";
+import type { ChildContext } from "../child.ts";
+import { listenUnix } from "../link.ts";
+import type { ChildWish, StopMode } from "../messages-parent.ts";
+import type { BrainPorts, ForwarderPort, HealthPort, SiteFile } from "../ports.ts";
+import { AcceptedSite } from "./accepted.ts";
+import { metricSamples } from "./metrics.ts";
+import { explainBackend, explainRouter } from "./policy-explain.ts";
+import { type Facts, alarms, poolStatuses, reportedTracks, serviceStatuses } from "./policy.ts";
+import { RedundancyLink } from "./redundancy-link.ts";
+import { ScriptWatcher } from "./scripts.ts";
+
+/** Facts go to the redundancy process on every change and this often; without them for 3 s we count as silent. */
+const FACTS_EVERY = seconds(1);
+
+/** The process that knows the site: checks backends, keeps the forwarding tables, answers the control API. */
+export class Brain {
+  readonly #context: ChildContext;
+  readonly #ports: BrainPorts;
+  readonly #startedWall: number;
+  readonly #accepted: AcceptedSite;
+  readonly #scripts: ScriptWatcher;
+  readonly #link: RedundancyLink;
+  #file: SiteFile;
+  #health: HealthPort;
+  #forwarder: ForwarderPort;
+  #api: Server | undefined;
+  #tick: Timer | undefined;
+  #soon: NodeJS.Immediate | undefined;
+  #siteProblem = "";
+  #lastReload: ReloadOutcome | undefined;
+  #reloading: Promise<ReloadOutcome> | undefined;
+  #alarmed = new Map<string, string>();
+  #summary = "";
+  #processes: readonly ProcessStatus[] = [];
+
+  private constructor(
+    context: ChildContext,
+    ports: BrainPorts,
+    rooms: { file: SiteFile; health: HealthPort; forwarder: ForwarderPort; changed: { fire: () => void } },
+  ) {
+    this.#context = context;
+    this.#ports = ports;
+    this.#startedWall = context.clock.wall();
+    this.#accepted = new AcceptedSite(context.state);
+    this.#file = rooms.file;
+    this.#health = rooms.health;
+    this.#forwarder = rooms.forwarder;
+    rooms.changed.fire = () => this.#changed();
+    this.#scripts = new ScriptWatcher(context.clock, () => this.#changed());
+    this.#link = new RedundancyLink(
+      context,
+      () => this.#plan(),
+      () => this.#changed(),
+    );
+  }
+
+  /** Throws a ConfigError or an OperationalError where the node cannot start. */
+  static async start(context: ChildContext, ports: BrainPorts): Promise<Brain> {
+    const { file, problem } = await openingSite(context, ports);
+    checkNode(file, context.node);
+    // The rooms are made before the brain, which they tell of changes.
+    const changed = { fire: (): void => {} };
+    const health = await ports.health(() => changed.fire());
+    const forwarder = await ports.forwarder();
+    const brain = new Brain(context, ports, { file, health, forwarder, changed });
+    brain.#siteProblem = problem;
+    await brain.#begin();
+    return brain;
+  }
+
+  async #begin(): Promise<void> {
+    const { log, runtime } = this.#context;
+    for (const warning of this.#file.warnings) log.warn({ event: "site.warning", reason: warning });
+    this.#api = createServer(apiHandler(this.#apiPorts(), log));
+    await listenUnix(this.#api, join(runtime, "control.sock"), { replace: this.#context.successor });
+    this.#health.update(this.#file.site);
+    this.#scripts.update(this.#file.site, this.#context.node);
+    this.#apply();
+    this.#context.tell({ type: "children", wishes: this.#wishes() });
+    this.#link.start();
+    if (this.#siteProblem === "") await this.#accepted.write(this.#file);
+    this.#beat();
+  }
+
+  processes(list: readonly ProcessStatus[]): void {
+    this.#processes = list;
+  }
+
+  /** What runs beside the brain for this site. */
+  #wishes(): ChildWish[] {
+    const { node } = this.#context;
+    const routers = Object.values(this.#file.site.virtualRouters);
+    const takesPart = routers.some((router) => router.priorities[node] !== undefined);
+    return [
+      { name: "redundancy", count: takesPart ? 1 : 0, listen: [] },
+      ...this.#ports.children(this.#file.site, node),
+    ];
+  }
+
+  #plan() {
+    return this.#ports.plan(this.#file.site, this.#context.node, this.#file.digest);
+  }
+
+  #facts(): Facts {
+    return {
+      site: this.#file.site,
+      node: this.#context.node,
+      backends: this.#health.statuses(),
+      scripts: this.#scripts.verdicts(),
+      routers: this.#link.routers,
+      forwardingProblem: this.#forwarder.problem(),
+      differing: this.#link.differing,
+      siteProblem: this.#siteProblem,
+    };
+  }
+
+  /** Something changed: once per turn of the loop, however much changed in it. */
+  #changed(): void {
+    this.#soon ??= setImmediate(() => {
+      this.#soon = undefined;
+      this.#apply();
+      this.#tell();
+    });
+  }
+
+  #beat(): void {
+    this.#tell();
+    const { clock } = this.#context;
+    this.#tick = clock.setTimer(addTime(clock.monotonic(), FACTS_EVERY), () => {
+      this.#apply();
+      this.#beat();
+    });
+  }
+
+  #apply(): void {
+    this.#forwarder.apply(this.#file.site, this.#health.statuses());
+  }
+
+  #tell(): void {
+    const facts = this.#facts();
+    this.#link.send({ type: "facts", facts: reportedTracks(facts) });
+    this.#logAlarms(facts);
+    const summary = (facts.routers ?? []).map((router) => `${router.router} ${router.state}`).join(", ");
+    if (summary !== this.#summary) this.#context.tell({ type: "summary", text: summary });
+    this.#summary = summary;
+  }
+
+  #logAlarms(facts: Facts): void {
+    const { log } = this.#context;
+    const now = new Map(alarms(facts).map((alarm) => [`${alarm.name} ${alarm.about}`, alarm]));
+    for (const [key, alarm] of now) {
+      const fields = { alarm: alarm.name, about: alarm.about, reason: alarm.message };
+      if (this.#alarmed.get(key) === undefined) {
+        if (alarm.severity === "critical") log.error({ event: "alarm.raised", ...fields });
+        else log.warn({ event: "alarm.raised", ...fields });
+      }
+    }
+    for (const [key, message] of this.#alarmed) {
+      if (!now.has(key))
+        log.info({ event: "alarm.cleared", alarm: key.trim(), reason: `no longer: ${message}` });
+    }
+    this.#alarmed = new Map([...now].map(([key, alarm]) => [key, alarm.message]));
+  }
+
+  /** One at a time; a second request while one runs gets the same answer. */
+  reload(): Promise<ReloadOutcome> {
+    this.#reloading ??= this.#reload().finally(() => (this.#reloading = undefined));
+    return this.#reloading;
+  }
+
+  async #reload(): Promise<ReloadOutcome> {
+    const { context } = { context: this.#context };
+    context.tell({ type: "reloading", done: false });
+    const at = this.#iso();
+    let outcome: ReloadOutcome;
+    try {
+      const file = await this.#ports.loadSite(context.site);
+      checkNode(file, context.node);
+      const changes = this.#ports.differences(this.#file.site, file.site);
+      await this.#accepted.write(file);
+      this.#file = file;
+      this.#siteProblem = "";
+      this.#health.update(file.site);
+      this.#scripts.update(file.site, context.node);
+      this.#apply();
+      this.#link.sendPlan();
+      context.tell({ type: "children", wishes: this.#wishes() });
+      outcome = { at, ok: true, errors: [], changes };
+      context.log.info({
+        event: "site.reloaded",
+        reason: `${changes.length} differences`,
+        changes,
+        digest: file.digest,
+      });
+    } catch (thrown) {
+      const errors =
+        thrown instanceof ConfigError ? thrown.issues.map(formatConfigIssue) : [messageOf(thrown)];
+      this.#siteProblem = `the site file was refused at ${at}: ${errors[0] ?? ""}`;
+      outcome = { at, ok: false, errors, changes: [] };
+      context.log.error({ event: "site.rejected", reason: "nothing was changed", errors });
+    }
+    this.#lastReload = outcome;
+    context.tell({ type: "reloading", done: true });
+    this.#changed();
+    return outcome;
+  }
+
+  #iso(): string {
+    return new Date(this.#context.clock.wall()).toISOString();
+  }
+
+  status(): NodeStatus {
+    const facts = this.#facts();
+    const { context } = { context: this.#context };
+    const stale = this.#link.age();
+    return {
+      site: facts.site.site,
+      node: context.node,
+      version: this.#ports.version,
+      siteFile: context.site,
+      digest: this.#file.digest,
+      startedAt: new Date(this.#startedWall).toISOString(),
+      ...(this.#lastReload ? { lastReload: this.#lastReload } : {}),
+      processes: this.#processes,
+      redundancy: { connected: this.#link.connected, counters: this.#link.counters },
+      forwarding: {
+        good: facts.forwardingProblem === "",
+        reason: facts.forwardingProblem || "as it should be",
+      },
+      // What was told some time ago goes on counting here.
+      routers: (facts.routers ?? []).map((router) => ({
+        ...router,
+        since: (router.since + stale) as typeof router.since,
+      })),
+      pools: poolStatuses(facts),
+      services: serviceStatuses(facts),
+      alarms: alarms(facts),
+    };
+  }
+
+  #apiPorts(): ApiPorts {
+    return {
+      status: () => this.status(),
+      explain: ({ router, pool, backend }) => {
+        const status = this.status();
+        const { site } = this.#file;
+        if (pool !== undefined && backend !== undefined) {
+          const found = explainBackend(status, site, pool, backend);
+          if (!found) throw new OperationalError("NOT_FOUND", `the site has no backend ${pool}/${backend}`);
+          return [found];
+        }
+        const names = router === undefined ? Object.keys(site.virtualRouters) : [router];
+        return names.map((name) => {
+          const found = explainRouter(status, site, name);
+          if (found) return found;
+          const known = Object.keys(site.virtualRouters).join(", ") || "none";
+          throw new OperationalError("NOT_FOUND", `the site has no virtual router ${name}; it has ${known}`);
+        });
+      },
+      switchover: (request) => this.#switchover(request.router, request.to),
+      setBackend: async ({ pool, backend, state, persist }) => {
+        await this.#health.setAdmin(pool, backend, state, persist);
+        this.#context.log.info({
+          event: "backend.admin_changed",
+          pool,
+          backend,
+          state,
+          persist,
+          reason: "an operator asked",
+        });
+        this.#changed();
+        const found = this.#health.statuses().find((each) => each.pool === pool && each.backend === backend);
+        if (!found) throw new OperationalError("NOT_FOUND", `the site has no backend ${pool}/${backend}`);
+        return found;
+      },
+      reload: () => this.reload(),
+      upgrade: () => this.#context.tell({ type: "upgrade" }),
+      metrics: () =>
+        metricSamples(this.status(), {
+          health: this.#health.counters(),
+          forwarder: this.#forwarder.counters(),
+          process: process.memoryUsage.rss(),
+        }),
+    };
+  }
+
+  async #switchover(asked: string | undefined, to: string | undefined) {
+    const { node } = this.#context;
+    const { site } = this.#file;
+    const mine = Object.keys(site.virtualRouters).filter(
+      (name) => site.virtualRouters[name]?.priorities[node] !== undefined,
+    );
+    const router = asked ?? (mine.length === 1 ? mine[0] : undefined);
+    if (router === undefined)
+      throw new OperationalError(
+        "CONFLICT",
+        `name the virtual router: this node has ${mine.join(", ") || "none"}`,
+      );
+    if (!mine.includes(router))
+      throw new OperationalError(
+        "NOT_FOUND",
+        `this node has no virtual router ${router}; it has ${mine.join(", ") || "none"}`,
+      );
+    const others = Object.keys(site.virtualRouters[router]?.priorities ?? {});
+    if (to !== undefined && !others.includes(to))
+      throw new OperationalError(
+        "NOT_FOUND",
+        `${to} is no node of ${router}; its nodes are ${others.join(", ")}`,
+      );
+    const { clock, log } = this.#context;
+    const started = clock.monotonic();
+    log.info({ event: "switchover.asked", router, to, reason: "an operator asked" });
+    await this.#link.switchover(router, to);
+    const state = this.#link.routers?.find((each) => each.router === router);
+    const active = state?.state === "active" ? node : (state?.active?.node ?? state?.active?.address);
+    const took = Math.round(timeSince(clock.monotonic(), started));
+    const message = `${router} is served by ${active ?? "another node"}; it took ${took} ms`;
+    log.info({ event: "switchover.done", router, to: active, reason: message });
+    return { router, message, active };
+  }
+
+  async stop(mode: StopMode): Promise<void> {
+    this.#tick?.cancel();
+    if (this.#soon) clearImmediate(this.#soon);
+    this.#scripts.stop();
+    this.#health.stop();
+    this.#link.stop();
+    this.#api?.close();
+    this.#api?.closeAllConnections();
+    await this.#forwarder.stop(mode === "release");
+  }
+}
+
+/** A restarted brain goes on with the site that was last accepted where the file has become wrong meanwhile. */
+async function openingSite(
+  context: ChildContext,
+  ports: BrainPorts,
+): Promise<{ file: SiteFile; problem: string }> {
+  try {
+    const file = await ports.loadSite(context.site);
+    if (context.successor) checkNode(file, context.node);
+    return { file, problem: "" };
+  } catch (thrown) {
+    const file = context.successor ? await new AcceptedSite(context.state).read() : undefined;
+    if (file === undefined) throw thrown;
+    context.log.error({
+      event: "site.rejected",
+      reason: "the process was restarted and the site file is wrong; the site accepted last goes on",
+      errors: messageOf(thrown).split("\n"),
+    });
+    return {
+      file,
+      problem: `the site file is wrong; the one accepted last runs: ${messageOf(thrown).split("\n")[0]}`,
+    };
+  }
+}
+
+function checkNode(file: SiteFile, node: string): void {
+  if (file.site.nodes[node] !== undefined) return;
+  const known = Object.keys(file.site.nodes).join(", ");
+  throw new OperationalError("NOT_FOUND", `the site ${file.site.site} has no node ${node}; it has ${known}`);
+}

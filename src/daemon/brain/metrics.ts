@@ -1,0 +1,116 @@
+import type { NodeStatus } from "../../contracts/api.ts";
+import type { MetricSample } from "../../contracts/metrics.ts";
+
+interface RoomCounters {
+  readonly health: Readonly<Record<string, number>>;
+  readonly forwarder: Readonly<Record<string, number>>;
+  /** Resident memory of the brain, in bytes. */
+  readonly process: number;
+}
+
+/** /metrics, from the same facts as `nines status`. */
+export function metricSamples(status: NodeStatus, rooms: RoomCounters): MetricSample[] {
+  const samples: MetricSample[] = [];
+  type Labels = Readonly<Record<string, string>>;
+  const gauge = (name: string, help: string, labels: Labels, value: number): void => {
+    samples.push({ name, help, kind: "gauge", labels, value });
+  };
+  const counter = (name: string, help: string, labels: Labels, value: number): void => {
+    samples.push({ name, help, kind: "counter", labels, value });
+  };
+  gauge("nines_daemon_build_info", "The version that runs.", { version: status.version }, 1);
+  gauge("nines_daemon_memory_bytes", "Resident memory of the brain.", {}, rooms.process);
+  for (const { name, index, phase, restarts } of status.processes) {
+    const labels = { process: name, index: String(index) };
+    gauge(
+      "nines_daemon_process_running",
+      "1 while the process is ready.",
+      labels,
+      phase === "running" ? 1 : 0,
+    );
+    counter("nines_daemon_restarts_total", "Restarts and replacements of the process.", labels, restarts);
+  }
+  for (const { name, severity, about } of status.alarms)
+    gauge("nines_daemon_alarm_active", "1 while the alarm is raised.", { alarm: name, severity, about }, 1);
+  if (status.lastReload)
+    gauge(
+      "nines_daemon_reload_success",
+      "1 where the last reload was accepted.",
+      {},
+      status.lastReload.ok ? 1 : 0,
+    );
+  gauge(
+    "nines_redundancy_connected",
+    "1 while the redundancy process answers.",
+    {},
+    status.redundancy.connected ? 1 : 0,
+  );
+  for (const [event, value] of Object.entries(status.redundancy.counters))
+    counter(
+      "nines_redundancy_events_total",
+      "What the redundancy process counted, by kind.",
+      { event: snake(event) },
+      value,
+    );
+  for (const router of status.routers) {
+    const labels = { router: router.router };
+    gauge(
+      "nines_redundancy_router_active",
+      "1 while this node is Active.",
+      labels,
+      router.state === "active" ? 1 : 0,
+    );
+    gauge("nines_redundancy_router_priority", "The effective priority.", labels, router.priority);
+    counter("nines_redundancy_transitions_total", "Changes of state.", labels, router.transitions);
+    for (const state of ["initialize", "backup", "active", "fault"] as const)
+      gauge(
+        "nines_redundancy_router_state",
+        "1 for the present state.",
+        { ...labels, state },
+        router.state === state ? 1 : 0,
+      );
+    for (const [event, value] of Object.entries(router.counters))
+      counter(
+        "nines_redundancy_router_events_total",
+        "What a router counted, by kind.",
+        { ...labels, event: snake(event) },
+        value,
+      );
+  }
+  for (const pool of status.pools) {
+    gauge("nines_health_pool_healthy", "Healthy backends of the pool.", { pool: pool.pool }, pool.healthy);
+    gauge("nines_health_pool_backends", "Backends of the pool.", { pool: pool.pool }, pool.total);
+    for (const each of pool.backends) {
+      const labels = { pool: each.pool, backend: each.backend };
+      gauge("nines_health_backend_up", "1 while the checks are good.", labels, each.health === "up" ? 1 : 0);
+      gauge("nines_health_backend_weight", "Share of new connections.", labels, each.effectiveWeight);
+    }
+  }
+  for (const [event, value] of Object.entries(rooms.health))
+    counter(
+      "nines_health_events_total",
+      "What the health checks counted, by kind.",
+      { event: snake(event) },
+      value,
+    );
+  gauge(
+    "nines_forwarding_good",
+    "1 while the kernel's tables are as they should be.",
+    {},
+    status.forwarding.good ? 1 : 0,
+  );
+  for (const [event, value] of Object.entries(rooms.forwarder))
+    counter(
+      "nines_forwarding_events_total",
+      "What the forwarder counted, by kind.",
+      { event: snake(event) },
+      value,
+    );
+  return samples;
+}
+
+const snake = (text: string): string =>
+  text
+    .replace(/([a-z0-9])([A-Z])/g, "$1_$2")
+    .replaceAll(/[^a-zA-Z0-9]+/g, "_")
+    .toLowerCase();

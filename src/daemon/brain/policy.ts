@@ -1,0 +1,134 @@
+/** What follows from the facts: for the redundancy process, for the operator. Pure; brain.ts feeds and carries out. */
+import type { Alarm, PoolStatus, ServiceStatus } from "../../contracts/api.ts";
+import type { BackendStatus } from "../../contracts/forwarding.ts";
+import type { RouterStatus } from "../../contracts/redundancy.ts";
+import type { Listen, Site } from "../../contracts/site.ts";
+import { trackName } from "../../redundancy/plan.ts";
+
+export interface Facts {
+  readonly site: Site;
+  readonly node: string;
+  readonly backends: readonly BackendStatus[];
+  /** Results of tracked scripts, by the track's name. */
+  readonly scripts: ReadonlyMap<string, Verdict>;
+  /** Undefined while the redundancy process has not said anything. */
+  readonly routers: readonly RouterStatus[] | undefined;
+  /** Why the kernel does not forward as it should; empty where it does. */
+  readonly forwardingProblem: string;
+  /** Nodes that run another site file than this one. */
+  readonly differing: readonly { readonly node: string; readonly digest: string }[];
+  /** Why the site file on disk is not the one that runs; empty where it is. */
+  readonly siteProblem: string;
+}
+
+export interface Verdict {
+  readonly good: boolean;
+  readonly reason: string;
+}
+
+/** What an alarm is called and what it means; docs/guide/operations.md shows this table, a test holds the two together. */
+export const ALARMS = {
+  redundancy_silent:
+    "the redundancy process does not answer: addresses stay as they are, nothing is known of them",
+  router_fault: "a virtual router is out of the election on this node",
+  no_active: "nobody is Active for a virtual router, as far as this node hears",
+  pool_down: "no backend of a pool is healthy",
+  pool_degraded: "a backend of a pool is down",
+  forwarding_broken: "the kernel's forwarding tables are not as they should be",
+  site_differs: "another node runs another site file",
+  site_rejected: "the site file on disk is wrong, or could not be read; the last good one runs",
+} as const;
+
+const healthyOf = (backends: readonly BackendStatus[], pool: string): number =>
+  backends.filter((each) => each.pool === pool && each.health === "up" && each.admin === "enabled").length;
+
+/** The facts that only the brain knows, under the names of the routers' tracks. */
+export function reportedTracks(facts: Facts): { name: string; good: boolean; reason: string }[] {
+  const reports = new Map<string, Verdict>();
+  for (const router of Object.values(facts.site.virtualRouters)) {
+    if (router.priorities[facts.node] === undefined) continue;
+    for (const track of router.track) {
+      const name = trackName(track);
+      if ("pool" in track) {
+        const healthy = healthyOf(facts.backends, track.pool);
+        // Unknown is not bad: at start nothing has been checked, and a restarted brain must not move an address.
+        const unknown = facts.backends.filter(
+          (each) => each.pool === track.pool && each.health === "unknown",
+        ).length;
+        const good = healthy + unknown >= track.atLeast;
+        reports.set(name, { good, reason: `${healthy} healthy, ${track.atLeast} needed` });
+      } else if ("script" in track) {
+        reports.set(name, facts.scripts.get(name) ?? { good: true, reason: "not run yet" });
+      }
+    }
+  }
+  return [...reports].map(([name, verdict]) => ({ name, ...verdict }));
+}
+
+export function poolStatuses(facts: Facts): PoolStatus[] {
+  return Object.keys(facts.site.pools).map((pool) => {
+    const backends = facts.backends.filter((each) => each.pool === pool);
+    return { pool, healthy: healthyOf(backends, pool), total: backends.length, backends };
+  });
+}
+
+const listenText = ({ address, ports, protocol }: Listen): string => {
+  const host = address.includes(":") ? `[${address}]` : address;
+  const range = ports[0] === ports[1] ? `${ports[0]}` : `${ports[0]}-${ports[1]}`;
+  return `${host}:${range}/${protocol}`;
+};
+
+export function serviceStatuses(facts: Facts): ServiceStatus[] {
+  return Object.entries(facts.site.services).map(([service, each]) => {
+    const router = each.on ?? "";
+    const state = facts.routers?.find((one) => one.router === router)?.state;
+    return {
+      service,
+      router,
+      listen: each.listen.map(listenText),
+      kind: each.forward === undefined ? "proxy" : "forward",
+      pool: each.forward?.pool,
+      here: router === "" || state === "active",
+    };
+  });
+}
+
+export function alarms(facts: Facts): Alarm[] {
+  const found: Alarm[] = [];
+  const raise = (
+    name: keyof typeof ALARMS,
+    severity: Alarm["severity"],
+    about: string,
+    message: string,
+  ): void => {
+    found.push({ name, severity, about, message });
+  };
+  const expected = Object.entries(facts.site.virtualRouters).some(
+    ([, each]) => each.priorities[facts.node] !== undefined,
+  );
+  if (facts.routers === undefined && expected)
+    raise("redundancy_silent", "critical", "", "the redundancy process does not answer");
+  for (const router of facts.routers ?? []) {
+    if (router.state === "fault") raise("router_fault", "critical", router.router, router.reason);
+    else if (router.state === "backup" && router.active === undefined)
+      raise("no_active", "warning", router.router, "no advertisement is heard");
+  }
+  for (const { pool, healthy, total, backends } of poolStatuses(facts)) {
+    const down = backends.filter((each) => each.health === "down");
+    const names = down.map((each) => `${each.backend} (${each.reason})`).join(", ");
+    if (total > 0 && healthy === 0 && down.length > 0)
+      raise("pool_down", "critical", pool, `no backend is healthy: ${names}`);
+    else if (down.length > 0)
+      raise("pool_degraded", "warning", pool, `${down.length} of ${total} down: ${names}`);
+  }
+  if (facts.forwardingProblem !== "") raise("forwarding_broken", "critical", "", facts.forwardingProblem);
+  for (const { node, digest } of facts.differing)
+    raise(
+      "site_differs",
+      "warning",
+      node,
+      `${node} runs another site file (${digest.slice(0, 12)}) than this node`,
+    );
+  if (facts.siteProblem !== "") raise("site_rejected", "warning", "", facts.siteProblem);
+  return found;
+}
