@@ -6,6 +6,8 @@ export const AF = { UNIX: 1, INET: 2, INET6: 10, NETLINK: 16, PACKET: 17 } as co
 
 export const SOCK = { STREAM: 1, DGRAM: 2, RAW: 3, NONBLOCK: 0x800, CLOEXEC: 0x80000 } as const;
 
+export const IPPROTO = { IP: 0, ICMP: 1, TCP: 6, UDP: 17, IPV6: 41, ICMPV6: 58, VRRP: 112 } as const;
+
 export const MSG = {
   PEEK: 0x2,
   CTRUNC: 0x8,
@@ -32,6 +34,46 @@ export const SO = {
   MARK: 36,
   BINDTOIFINDEX: 62,
 } as const;
+
+/** Options at level IPPROTO.IP. */
+export const IP = {
+  TOS: 1,
+  TTL: 2,
+  HDRINCL: 3,
+  PKTINFO: 8,
+  RECVTTL: 12,
+  FREEBIND: 15,
+  TRANSPARENT: 19,
+  MULTICAST_IF: 32,
+  MULTICAST_TTL: 33,
+  MULTICAST_LOOP: 34,
+  ADD_MEMBERSHIP: 35,
+  DROP_MEMBERSHIP: 36,
+  MULTICAST_ALL: 49,
+} as const;
+
+/** Options at level IPPROTO.IPV6. */
+export const IPV6 = {
+  CHECKSUM: 7,
+  UNICAST_HOPS: 16,
+  MULTICAST_IF: 17,
+  MULTICAST_HOPS: 18,
+  MULTICAST_LOOP: 19,
+  JOIN_GROUP: 20,
+  LEAVE_GROUP: 21,
+  V6ONLY: 26,
+  MULTICAST_ALL: 29,
+  RECVPKTINFO: 49,
+  PKTINFO: 50,
+  RECVHOPLIMIT: 51,
+  HOPLIMIT: 52,
+  TCLASS: 67,
+  TRANSPARENT: 75,
+  FREEBIND: 78,
+} as const;
+
+/** Options at level SOL.PACKET, and packet types of `sockaddr_ll`. */
+export const PACKET = { ADD_MEMBERSHIP: 1, IGNORE_OUTGOING: 23, OUTGOING: 4 } as const;
 
 export const ETH_P = { IP: 0x0800, ARP: 0x0806, IPV6: 0x86dd } as const;
 

@@ -1,4 +1,4 @@
-import { type IpAddress, ipBytes, ipFromBytes } from "../base/addresses.ts";
+import { type IpAddress, type MacAddress, ipBytes, ipFromBytes, macFromBytes } from "../base/addresses.ts";
 import { utf8 } from "../base/utf8.ts";
 import { AF, ETH_P } from "./constants.ts";
 
@@ -60,6 +60,11 @@ export function packetAddress(
   bytes[11] = destination.length;
   bytes.set(destination.subarray(0, 8), 12);
   return bytes;
+}
+
+/** The sender's MAC of a `sockaddr_ll`; undefined where the link has none. */
+export function readPacketSource(bytes: Uint8Array): MacAddress | undefined {
+  return bytes.length >= 18 && bytes[11] === 6 ? macFromBytes(bytes.subarray(12, 18)) : undefined;
 }
 
 /** `sockaddr_nl`. Port 0 is the kernel, or, when binding, one that the kernel chooses. */
