@@ -63,7 +63,8 @@ export interface VrrpState {
 }
 
 export type VrrpEvent =
-  | { readonly type: "start" }
+  /** `resume`: this process was Active a moment ago, its addresses' leases still run: listen only briefly. */
+  | { readonly type: "start"; readonly resume?: boolean | undefined }
   /** A valid advertisement of another router for this VRID. `interval` as it names it. */
   | {
       readonly type: "advertisement";
@@ -198,6 +199,19 @@ function becomeBackup(
     state: armed({ ...state, name: "backup", suspect: false, deadlines: IDLE }, context, interval),
     effects: [{ type: "changed", from: state.name, to: "backup", reason }],
   };
+}
+
+/**
+ * Another Active would be heard within an interval; a quarter more for jitter and an eighth of the skew, so
+ * that with the longest silence before the restart the other nodes' three intervals are not over yet.
+ */
+function resume(state: VrrpState, context: VrrpContext): VrrpStep {
+  const { now, config } = context;
+  const step = becomeBackup(state, context, "restarted while Active");
+  const skew = skewTime(config.version, config.priority, config.interval);
+  const wait = ms(1.25 * config.interval + skew / 8);
+  const deadlines = { ...step.state.deadlines, activeDown: addTime(now, wait) };
+  return { state: { ...step.state, deadlines }, effects: step.effects };
 }
 
 type AdvertisementEvent = Extract<VrrpEvent, { type: "advertisement" }>;
@@ -336,9 +350,9 @@ export function stepVrrp(state: VrrpState, event: VrrpEvent, context: VrrpContex
   switch (event.type) {
     case "start":
       if (state.name !== "initialize") return unchanged(state);
-      return context.config.priority === OWNER_PRIORITY
-        ? becomeActive(state, context, "owns the addresses (priority 255)")
-        : becomeBackup(state, context, "started");
+      if (context.config.priority === OWNER_PRIORITY)
+        return becomeActive(state, context, "owns the addresses (priority 255)");
+      return event.resume ? resume(state, context) : becomeBackup(state, context, "started");
     case "advertisement":
       return onAdvertisement(state, event, context);
     case "timer":

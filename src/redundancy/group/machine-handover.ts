@@ -1,0 +1,198 @@
+/**
+ * Switchover, make before break. The Active (giver) offers; the Backup (taker) installs the addresses,
+ * announces them, and advertises last; the giver serves on until it hears that, then removes its own.
+ *
+ *     giver                              taker
+ *       | offer (again every 100 ms)       |
+ *       | ------------------------------>  |  addresses, announcements
+ *       |                                  |  ignores the giver's higher priority meanwhile
+ *       | <------------- advertisement --- |
+ *       |  addresses removed               |
+ *
+ * A lost offer is sent again; a lost advertisement is asked for by the next offer. If nothing is heard
+ * within a second, the giver cancels and goes on; if the taker has taken after all, the election settles
+ * it as it settles any split brain. A dead giver changes nothing: the taker is Active.
+ */
+import { NEVER, addTime, ms } from "../../base/time.ts";
+import {
+  HANDOVER_WITHIN,
+  type NodeMessage,
+  OFFER_EVERY,
+  PEER_FRESH,
+  type Requester,
+  effectivePriority,
+  isEligible,
+} from "./machine-state.ts";
+import type { Turn } from "./machine-turn.ts";
+
+const handoverTime = (turn: Turn): number => Math.max(HANDOVER_WITHIN, 3 * turn.context.plan.interval);
+
+/** The healthiest node that could take over, above `than` (0 for any). */
+function bestPeer(turn: Turn, than: number): string | undefined {
+  const fresh = Object.entries(turn.state.peers).filter(
+    ([node, peer]) =>
+      node !== turn.context.node &&
+      peer.eligible &&
+      peer.priority > than &&
+      turn.context.now - peer.at < PEER_FRESH,
+  );
+  return fresh.sort(([a, x], [b, y]) => y.priority - x.priority || (a < b ? -1 : 1))[0]?.[0];
+}
+
+function give(turn: Turn, to: string, requester: Requester): void {
+  const id = turn.state.lastId + 1;
+  turn.patch({ lastId: id, handover: { kind: "giving", to, id, requester } });
+  turn.arm("handover", addTime(turn.context.now, ms(handoverTime(turn))));
+  offerAgain(turn);
+}
+
+/** Offers to the best node above this priority. False where there is none or a hand-over is under way. */
+export function tryToGive(turn: Turn, than: number, requester: Requester): boolean {
+  if (turn.state.handover.kind !== "none") return false;
+  const to = bestPeer(turn, than);
+  if (to === undefined) return false;
+  give(turn, to, requester);
+  return true;
+}
+
+export function offerAgain(turn: Turn): void {
+  const { handover } = turn.state;
+  if (handover.kind !== "giving") {
+    turn.arm("offer", NEVER);
+    return;
+  }
+  const { router } = turn.context.plan;
+  turn.arm("offer", addTime(turn.context.now, OFFER_EVERY));
+  turn.push({ type: "message", to: handover.to, message: { type: "offer", router, id: handover.id } });
+}
+
+/** The timer of a hand-over has run out. */
+export function giveUpHandover(turn: Turn): void {
+  const { handover } = turn.state;
+  const { router } = turn.context.plan;
+  if (handover.kind === "giving") {
+    turn.push({ type: "message", to: handover.to, message: { type: "cancel", router, id: handover.id } });
+    turn.settle(`${handover.to} was not heard as Active within ${handoverTime(turn)} ms`);
+    if (turn.state.stopping) turn.shutDown("stopped");
+  } else if (handover.kind === "asking") {
+    turn.settle(`${handover.of} did not answer within ${2 * handoverTime(turn)} ms`);
+  } else {
+    // Taking: from here on the election counts again.
+    turn.patch({ handover: { kind: "none" } });
+    turn.arm("handover", NEVER);
+  }
+}
+
+/** Why this node cannot be given the addresses; undefined where it can. */
+function unfit(turn: Turn, to: string): string | undefined {
+  const { plan, now } = turn.context;
+  const names = plan.nodes.map(({ node }) => node);
+  if (!names.includes(to)) return `${plan.router} has no node ${to}; it has ${names.join(", ")}`;
+  const peer = turn.state.peers[to];
+  if (!peer || now - peer.at >= PEER_FRESH) return `${to} has not been heard for ${PEER_FRESH} ms`;
+  if (!peer.eligible) return `${to} cannot take over: it is in state ${peer.state} or something fails there`;
+  return undefined;
+}
+
+function refuse(turn: Turn, requester: Requester, error: string): void {
+  const { router } = turn.context.plan;
+  if (requester.kind === "command") turn.push({ type: "result", id: requester.id, ok: false, error });
+  if (requester.kind === "node")
+    turn.push({
+      type: "message",
+      to: requester.node,
+      message: { type: "answer", router, id: requester.id, error },
+    });
+}
+
+export function beginSwitchover(turn: Turn, requester: Requester, to: string | undefined): void {
+  const { state, context } = turn;
+  if (state.handover.kind !== "none") return refuse(turn, requester, "a hand-over is under way already");
+  if (state.name !== "active") return askTheActive(turn, requester, to ?? context.node);
+  if (to === context.node) return refuse(turn, requester, `${to} is Active already`);
+  if (to === undefined && context.plan.nodes.length <= 1) {
+    turn.releaseToForeign("released on command");
+    if (requester.kind === "command") turn.push({ type: "result", id: requester.id, ok: true });
+    return undefined;
+  }
+  const target = to ?? bestPeer(turn, 0);
+  if (target === undefined)
+    return refuse(turn, requester, "no other node of this router is heard and able to take over");
+  const reason = unfit(turn, target);
+  if (reason !== undefined) return refuse(turn, requester, reason);
+  return give(turn, target, requester);
+}
+
+/** Commanded on a Backup: the Active does it, and tells how it went. */
+function askTheActive(turn: Turn, requester: Requester, to: string): void {
+  const { state, context } = turn;
+  const active = Object.entries(state.peers).find(
+    ([, peer]) => peer.state === "active" && context.now - peer.at < PEER_FRESH,
+  )?.[0];
+  if (requester.kind !== "command" || active === undefined)
+    return refuse(turn, requester, `${context.node} is not Active, and no other node says it is`);
+  if (to === active) return refuse(turn, requester, `${to} is Active already`);
+  const id = state.lastId + 1;
+  turn.patch({ lastId: id, handover: { kind: "asking", of: active, id, command: requester.id } });
+  turn.arm("handover", addTime(context.now, ms(2 * handoverTime(turn))));
+  const { router } = context.plan;
+  turn.push({ type: "message", to: active, message: { type: "ask", router, id, to } });
+  return undefined;
+}
+
+function onOffer(turn: Turn, from: string, id: number): void {
+  const { state, context } = turn;
+  const { router } = context.plan;
+  const answer = (reason: string): void =>
+    turn.push({ type: "message", to: from, message: { type: "refuse", router, id, reason } });
+  if (state.handover.kind === "taking" && state.handover.id === id && state.name === "active") {
+    // The advertisement was lost, or is on its way: once more.
+    const priority = effectivePriority(context.plan, state.failing);
+    state.links.forEach((_, index) => turn.push({ type: "advertise", index, priority }));
+    return;
+  }
+  // A duplicate, or one that was delayed beyond its cancellation.
+  if (id <= (state.seenIds[from] ?? 0)) return;
+  turn.patch({ seenIds: { ...state.seenIds, [from]: id } });
+  if (state.name !== "backup") answer(`${context.node} is in state ${state.name}: ${state.reason}`);
+  else if (!isEligible(state)) answer(`${context.node} cannot serve now`);
+  // Its own question is answered by this offer; any other hand-over ends here.
+  else {
+    const asked = state.handover;
+    turn.take(from);
+    if (asked.kind === "asking") turn.push({ type: "result", id: asked.command, ok: true });
+    turn.patch({ handover: { kind: "taking", from, id } });
+    turn.arm("handover", addTime(context.now, ms(handoverTime(turn))));
+  }
+}
+
+export function answerMessage(turn: Turn, from: string, message: NodeMessage): void {
+  const { state } = turn;
+  const { handover } = state;
+  switch (message.type) {
+    case "offer":
+      onOffer(turn, from, message.id);
+      break;
+    case "refuse":
+      if (handover.kind !== "giving" || handover.to !== from || handover.id !== message.id) break;
+      turn.settle(`${from} refused: ${message.reason}`);
+      if (state.stopping) turn.shutDown("stopped");
+      break;
+    case "cancel":
+      turn.patch({
+        seenIds: { ...state.seenIds, [from]: Math.max(message.id, state.seenIds[from] ?? 0) },
+      });
+      if (handover.kind === "taking" && handover.from === from && handover.id === message.id)
+        giveUpHandover(turn);
+      break;
+    case "ask":
+      if (message.id <= (state.seenIds[from] ?? 0)) break;
+      turn.patch({ seenIds: { ...state.seenIds, [from]: message.id } });
+      beginSwitchover(turn, { kind: "node", node: from, id: message.id }, message.to);
+      break;
+    case "answer":
+      if (handover.kind === "asking" && handover.of === from && handover.id === message.id)
+        turn.settle(message.error);
+      break;
+  }
+}

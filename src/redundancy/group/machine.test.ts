@@ -1,0 +1,368 @@
+/** Groups: instances that move together, what is tracked, and hand-over. Cases 21 and 25, and the design's orders. */
+import { describe, expect, it } from "vitest";
+import { type IpAddress, ip } from "../../base/addresses.ts";
+import { type MonotonicMs, instant, ms, seconds } from "../../base/time.ts";
+import type { RouterPlan, TrackPlan } from "../../contracts/redundancy.ts";
+import { GROUP_TRANSITIONS, nextGroupDeadline, stepGroup } from "./machine.ts";
+import {
+  GROUP_TIMERS,
+  type GroupEffect,
+  type GroupEvent,
+  type GroupState,
+  type NodeMessage,
+  effectivePriority,
+  initialGroup,
+  isEligible,
+} from "./machine-state.ts";
+
+const own = (link: number): IpAddress => ip(`10.0.${link}.2`);
+const other = (link: number): IpAddress => ip(`10.0.${link}.3`);
+const tracks: TrackPlan[] = [
+  { name: "interface eth9", kind: "interface", interface: "eth9" },
+  { name: "pool apps", kind: "reported" },
+  { name: "script x", kind: "reported", lower: 30 },
+];
+
+function planOf(change: Partial<RouterPlan> = {}, links = 1): RouterPlan {
+  return {
+    router: "edge",
+    version: 3,
+    priority: 100,
+    interval: ms(100),
+    preempt: false,
+    preemptDelay: ms(0),
+    startDelay: ms(0),
+    checksum: "auto",
+    virtualMac: false,
+    lease: seconds(2),
+    fence: true,
+    announce: { count: 5, interval: ms(20), again: seconds(5), refresh: seconds(60) },
+    tracks,
+    hooks: { timeout: seconds(10) },
+    instances: Array.from({ length: links }, (_, i) => ({
+      interface: `eth${i}`,
+      vrid: 51 + i,
+      family: 4,
+      unicast: false,
+      addresses: [{ address: ip(`10.0.${i}.1`), interface: `eth${i}`, advertise: true }],
+      peers: [],
+    })),
+    nodes: [
+      { node: "lb1", address: ip("10.9.0.2"), priority: 100 },
+      { node: "lb2", address: ip("10.9.0.3"), priority: 110 },
+    ],
+    ...change,
+  };
+}
+
+class Bench {
+  now: MonotonicMs = instant(0);
+  plan: RouterPlan;
+  state: GroupState;
+  effects: GroupEffect[] = [];
+  constructor(change: Partial<RouterPlan> = {}, links = 1) {
+    this.plan = planOf(change, links);
+    this.state = initialGroup(this.#context(), 0);
+    for (let index = 0; index < links; index++)
+      this.send({ type: "link", index, up: true, reason: "up", source: own(index) });
+    this.send({ type: "start" });
+    this.at(0);
+  }
+  #context() {
+    return { now: this.now, plan: this.plan, node: "lb1" };
+  }
+  send(event: GroupEvent): GroupEffect[] {
+    const step = stepGroup(this.state, event, this.#context());
+    this.state = step.state;
+    this.effects.push(...step.effects);
+    return [...step.effects];
+  }
+  at(when: number): this {
+    for (let due = nextGroupDeadline(this.state); due <= when; due = nextGroupDeadline(this.state)) {
+      if (due > this.now) this.now = due;
+      this.send({ type: "timer" });
+    }
+    this.now = instant(when);
+    return this;
+  }
+  after(span: number): this {
+    return this.at(this.now + span);
+  }
+  active(): this {
+    this.after(400);
+    expect(this.state.name).toBe("active");
+    this.effects = [];
+    return this;
+  }
+  hear(priority: number, index = 0, source = other(index)): GroupEffect[] {
+    return this.send({ type: "advertisement", index, source, priority, interval: this.plan.interval });
+  }
+  peer(change: Partial<GroupState["peers"][string]> = {}): void {
+    const peer = { at: this.now, state: "backup" as const, priority: 110, eligible: true, ...change };
+    this.send({ type: "peer", node: "lb2", peer });
+  }
+  message(message: NodeMessage): GroupEffect[] {
+    return this.send({ type: "message", from: "lb2", message });
+  }
+}
+const types = (effects: readonly GroupEffect[]): string[] => effects.map(({ type }) => type);
+
+describe("takeover and loss", () => {
+  it("advertises, holds, announces, then tells and runs hooks", () => {
+    const bench = new Bench({}, 2);
+    bench.effects = [];
+    bench.after(400);
+    expect(types(bench.effects)).toEqual([
+      "advertise",
+      "advertise",
+      "count",
+      "hold",
+      "announce",
+      "changed",
+      "hook",
+    ]);
+  });
+  it("takes over only when every link is silent", () => {
+    const bench = new Bench({}, 2);
+    for (let i = 0; i < 10; i++) {
+      bench.after(90);
+      bench.hear(110, 1);
+    }
+    expect(bench.state.name).toBe("backup");
+    bench.after(400);
+    expect(bench.state.name).toBe("active");
+  });
+  it("leaves on all links when a better one is heard on one", () => {
+    const bench = new Bench({}, 2).active();
+    expect(types(bench.hear(110, 1))).toEqual(["release", "changed", "hook"]);
+    expect(bench.state.links.map(({ vrrp }) => vrrp.name)).toEqual(["backup", "backup"]);
+  });
+  it("announces after 5 s, after a lease, and as a refresh", () => {
+    const bench = new Bench().active();
+    bench.after(61_000);
+    const why = bench.effects.flatMap((e) => (e.type === "announce" ? [e.why] : []));
+    expect(why).toEqual(["the predecessor's lease has run out", "a while after the takeover", "refresh"]);
+  });
+  it("lets the first link break a tie that two links see differently", () => {
+    const bench = new Bench({}, 2).active();
+    // Lower on the first link, greater on the second: waits for the first to tell.
+    expect(types(bench.hear(100, 1, ip("10.0.1.9")))).toEqual([]);
+    expect(types(bench.hear(100, 0, ip("10.0.0.1")))).toContain("announce");
+    bench.after(300);
+    expect(types(bench.hear(100, 1, ip("10.0.1.9")))).toEqual([]);
+    expect(bench.state.name).toBe("active");
+    // The first link has been deaf for long: the second decides after two intervals.
+    bench.after(1000);
+    bench.hear(100, 1, ip("10.0.1.9"));
+    bench.after(250);
+    bench.hear(100, 1, ip("10.0.1.9"));
+    expect(bench.state.name).toBe("backup");
+  });
+  it("hears a release on one link for all", () => {
+    const bench = new Bench({}, 2);
+    bench.hear(110, 0);
+    bench.hear(110, 1);
+    bench.hear(0, 0);
+    bench.after(62);
+    expect(bench.state.name).toBe("active");
+  });
+});
+
+describe("what is tracked", () => {
+  it("faults all links when one goes down, and joins again when it is back (case 25)", () => {
+    const bench = new Bench({}, 2).active();
+    const effects = bench.send({ type: "link", index: 1, up: false, reason: "eth1 is down" });
+    expect(types(effects)).toEqual([
+      "advertise",
+      "advertise",
+      "count",
+      "count",
+      "release",
+      "changed",
+      "hook",
+    ]);
+    expect(effects[0]).toMatchObject({ priority: 0 });
+    expect(bench.state).toMatchObject({ name: "fault", reason: "eth1 is down" });
+    bench.send({ type: "link", index: 1, up: true, reason: "up", source: own(1) });
+    expect(bench.state).toMatchObject({ name: "backup", reason: "recovered" });
+  });
+  it("does not start with a missing interface", () => {
+    const bench = new Bench();
+    bench.send({ type: "link", index: 0, up: false, reason: 'there is no interface "eth0"' });
+    expect(bench.state.reason).toBe('there is no interface "eth0"');
+  });
+  it("lowers the priority, tells it at once, and never below 1", () => {
+    const bench = new Bench().active();
+    const effects = bench.send({ type: "track", name: "script x", good: false, reason: "exit 1" });
+    expect(effects).toEqual([{ type: "advertise", index: 0, priority: 70 }]);
+    expect(effectivePriority(planOf({ priority: 20 }), bench.state.failing)).toBe(1);
+    expect(effectivePriority(planOf({ priority: 255 }), bench.state.failing)).toBe(225);
+    bench.send({ type: "track", name: "script x", good: true, reason: "" });
+    expect(bench.effects.at(-1)).toEqual({ type: "advertise", index: 0, priority: 100 });
+    expect(bench.send({ type: "track", name: "unknown", good: false, reason: "" })).toEqual([]);
+  });
+  it("keeps the Active where no healthier node is heard, and hands over where one is", () => {
+    const bench = new Bench().active();
+    bench.send({ type: "track", name: "pool apps", good: false, reason: "0 of 3 are healthy" });
+    bench.after(5000);
+    expect(bench.state.name).toBe("active");
+    bench.peer({ eligible: false });
+    bench.after(1100);
+    expect(bench.effects.some((e) => e.type === "message")).toBe(false);
+    bench.peer();
+    bench.after(1100);
+    expect(bench.effects.find((e) => e.type === "message")).toMatchObject({
+      to: "lb2",
+      message: { type: "offer" },
+    });
+    bench.hear(90);
+    expect(bench.state).toMatchObject({ name: "fault", reason: "pool apps: 0 of 3 are healthy" });
+  });
+  it("faults a Backup, and an Active without other nodes of the site", () => {
+    const backup = new Bench();
+    backup.send({ type: "track", name: "pool apps", good: false, reason: "none" });
+    expect(backup.state.name).toBe("fault");
+    expect(isEligible(backup.state)).toBe(false);
+    const alone = new Bench({ nodes: [{ node: "lb1", address: ip("10.9.0.2"), priority: 100 }] }).active();
+    alone.send({ type: "track", name: "pool apps", good: false, reason: "none" });
+    expect(alone.state.name).toBe("fault");
+  });
+  it("hands over when lowered below an able node, without holding itself back later", () => {
+    const bench = new Bench({ preempt: true }).active();
+    bench.send({ type: "lower", name: "nines brain", by: 11, reason: "silent for 3 s" });
+    bench.peer({ priority: 95 });
+    bench.after(1100);
+    bench.hear(95);
+    expect(bench.state.name).toBe("backup");
+    expect(bench.state.links[0]?.vrrp.yielded).toBe(false);
+  });
+});
+
+describe("switchover, make before break", () => {
+  it("serves on until the other one is heard", () => {
+    const bench = new Bench().active();
+    bench.peer();
+    expect(bench.send({ type: "switchover", id: 7 })).toEqual([
+      { type: "message", to: "lb2", message: { type: "offer", router: "edge", id: 1 } },
+    ]);
+    bench.after(250);
+    expect(bench.effects.filter((e) => e.type === "message")).toHaveLength(3);
+    expect(bench.effects.some((e) => e.type === "release")).toBe(false);
+    const effects = bench.hear(90);
+    expect(types(effects)).toEqual(["count", "release", "changed", "hook", "result"]);
+    expect(effects.at(-1)).toEqual({ type: "result", id: 7, ok: true });
+    expect(bench.state.links[0]?.vrrp.yielded).toBe(true);
+  });
+  it("installs and announces before it advertises, when it is given the addresses", () => {
+    const bench = new Bench();
+    bench.hear(110);
+    const effects = bench.message({ type: "offer", router: "edge", id: 4 });
+    expect(types(effects)).toEqual(["hold", "announce", "advertise", "count", "changed", "hook"]);
+    expect(bench.hear(110)).toEqual([]);
+    // The offer again: the advertisement was lost.
+    expect(types(bench.message({ type: "offer", router: "edge", id: 4 }))).toEqual(["advertise"]);
+    bench.after(1100);
+    bench.hear(110);
+    expect(bench.state.name).toBe("backup");
+    // Delayed beyond its end: an old offer.
+    expect(bench.message({ type: "offer", router: "edge", id: 4 })).toEqual([]);
+  });
+  it("goes on when the other one refuses, or is not heard in time", () => {
+    const bench = new Bench().active();
+    bench.peer();
+    bench.send({ type: "switchover", id: 7, to: "lb2" });
+    const refused = bench.message({ type: "refuse", router: "edge", id: 1, reason: "fault" });
+    expect(refused.at(-1)).toMatchObject({ id: 7, ok: false, error: "lb2 refused: fault" });
+    bench.send({ type: "switchover", id: 8 });
+    bench.effects = [];
+    bench.after(1100);
+    expect(bench.effects).toContainEqual({
+      type: "message",
+      to: "lb2",
+      message: { type: "cancel", router: "edge", id: 2 },
+    });
+    expect(bench.effects.find((e) => e.type === "result")).toMatchObject({ id: 8, ok: false });
+    expect(bench.state.name).toBe("active");
+  });
+  it("refuses what cannot be, with the reason", () => {
+    const error = (bench: Bench, to?: string): string | undefined => {
+      const result = bench.send({ type: "switchover", id: 1, to }).find((e) => e.type === "result");
+      return result?.error;
+    };
+    const bench = new Bench().active();
+    expect(error(bench)).toBe("no other node of this router is heard and able to take over");
+    expect(error(bench, "lb9")).toBe("edge has no node lb9; it has lb1, lb2");
+    expect(error(bench, "lb1")).toBe("lb1 is Active already");
+    expect(error(bench, "lb2")).toBe("lb2 has not been heard for 3000 ms");
+    bench.peer({ eligible: false, state: "fault" });
+    expect(error(bench, "lb2")).toBe("lb2 cannot take over: it is in state fault or something fails there");
+    bench.peer();
+    bench.send({ type: "switchover", id: 2 });
+    expect(error(bench)).toBe("a hand-over is under way already");
+    expect(error(new Bench())).toBe("lb1 is not Active, and no other node says it is");
+  });
+  it("asks the Active when commanded on a Backup", () => {
+    const bench = new Bench();
+    bench.peer({ state: "active" });
+    const [asked] = bench.send({ type: "switchover", id: 5 });
+    expect(asked).toMatchObject({ to: "lb2", message: { type: "ask", id: 1, to: "lb1" } });
+    const effects = bench.message({ type: "offer", router: "edge", id: 9 });
+    expect(effects.at(-1)).toEqual({ type: "result", id: 5, ok: true });
+    const active = new Bench().active();
+    active.peer();
+    active.message({ type: "ask", router: "edge", id: 3, to: "lb2" });
+    expect(active.state.handover).toMatchObject({ kind: "giving", to: "lb2" });
+    expect(active.hear(110).at(-1)).toMatchObject({ message: { type: "answer", id: 3, error: "" } });
+    const refused = new Bench();
+    refused.peer({ state: "active" });
+    refused.send({ type: "switchover", id: 6 });
+    expect(refused.message({ type: "answer", router: "edge", id: 1, error: "no" })).toEqual([
+      { type: "result", id: 6, ok: false, error: "no" },
+    ]);
+  });
+  it("releases with priority 0 to routers that are no nodes of the site", () => {
+    const bench = new Bench({ nodes: [{ node: "lb1", address: ip("10.9.0.2"), priority: 100 }] }).active();
+    const effects = bench.send({ type: "switchover", id: 1 });
+    expect(effects[0]).toEqual({ type: "advertise", index: 0, priority: 0 });
+    expect(effects.at(-1)).toEqual({ type: "result", id: 1, ok: true });
+    expect(bench.state.name).toBe("backup");
+  });
+  it("stops by handing over, else with priority 0", () => {
+    const bench = new Bench().active();
+    bench.peer();
+    expect(types(bench.send({ type: "stop" }))).toEqual(["message"]);
+    expect(types(bench.hear(90)).slice(-2)).toEqual(["changed", "stopped"]);
+    const alone = new Bench().active();
+    expect(types(alone.send({ type: "stop" }))).toEqual([
+      "advertise",
+      "count",
+      "release",
+      "changed",
+      "stopped",
+    ]);
+  });
+});
+
+describe("restart and reload", () => {
+  it("resumes within the others' patience when its leases still run (case 21)", () => {
+    const bench = new Bench({ startDelay: seconds(9) });
+    bench.state = initialGroup({ now: bench.now, plan: bench.plan, node: "lb1" }, 0);
+    bench.send({ type: "link", index: 0, up: true, reason: "up", source: own(0) });
+    bench.send({ type: "start", resume: true });
+    bench.after(133);
+    expect(bench.state.name).toBe("active");
+  });
+  it("changes a priority without a change of state", () => {
+    const bench = new Bench().active();
+    bench.send({ type: "track", name: "script x", good: false, reason: "exit 1" });
+    bench.plan = planOf({ priority: 150, tracks: tracks.slice(0, 2) });
+    expect(bench.send({ type: "planned" })).toEqual([{ type: "advertise", index: 0, priority: 150 }]);
+    expect(bench.state.transitions).toBe(2);
+  });
+  it("has a sentence for every timer", () => {
+    for (const text of Object.values(GROUP_TIMERS)) expect(text.length).toBeGreaterThan(20);
+    expect(new Set(GROUP_TRANSITIONS.map(([from, to]) => `${from} ${to}`)).size).toBe(
+      GROUP_TRANSITIONS.length,
+    );
+  });
+});

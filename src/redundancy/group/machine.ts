@@ -1,0 +1,246 @@
+/**
+ * The decision of one virtual router on one node. The instances follow RFC 9568 each; this machine lets
+ * them move together:
+ * - a Backup takes over when the Active is silent on *every* link, since one that is heard anywhere lives;
+ * - an Active that must give way on one link gives way on all, and a fault of one link faults all;
+ * - a tie is broken on the first link in the site file while anything is heard there, since the addresses
+ *   of two links may order two nodes differently.
+ *
+ * A thing tracked without `lower` faults the router; but an Active whose router has other nodes gives up
+ * for it only to a node that says it can serve: if a gateway is gone for both, the owner stays.
+ */
+import { unreachable } from "../../base/result.ts";
+import { type MonotonicMs, NEVER, addTime, earliest, ms } from "../../base/time.ts";
+import type { RouterState } from "../../contracts/redundancy.ts";
+import { activeDownInterval } from "../vrrp/machine.ts";
+import { answerMessage, beginSwitchover, giveUpHandover, offerAgain, tryToGive } from "./machine-handover.ts";
+import {
+  type Failing,
+  type GroupContext,
+  type GroupEvent,
+  type GroupState,
+  type GroupStep,
+  WATCH_EVERY,
+  effectivePriority,
+} from "./machine-state.ts";
+import { Turn } from "./machine-turn.ts";
+
+export function nextGroupDeadline(state: GroupState): MonotonicMs {
+  const group = earliest(...Object.values(state.deadlines));
+  const { links } = state;
+  if (links.length === 0) return group;
+  if (state.name === "active") return earliest(group, ...links.map((l) => l.vrrp.deadlines.advertise));
+  // Every link must be silent: the last deadline counts.
+  if (state.name === "backup")
+    return earliest(group, Math.max(...links.map((l) => l.vrrp.deadlines.activeDown)) as MonotonicMs);
+  return group;
+}
+
+const hardFault = (turn: Turn): string | undefined => {
+  const link = turn.state.links.find(({ up }) => !up);
+  if (link) return link.reason;
+  const kinds = new Map(turn.context.plan.tracks.map((track) => [track.name, track.kind]));
+  const failing = turn.state.failing.find(
+    ({ name, lower }) => lower === undefined && kinds.get(name) === "interface",
+  );
+  return failing && `${failing.name}: ${failing.reason}`;
+};
+const softFault = (turn: Turn): string | undefined => {
+  const failing = turn.state.failing.find(({ lower }) => lower === undefined);
+  return failing && `${failing.name}: ${failing.reason}`;
+};
+
+/** Brings the state in line with what fails now. Called after every fact. */
+function evaluate(turn: Turn): void {
+  const { state, context } = turn;
+  if (state.stopping || state.name === "initialize") return;
+  const hard = hardFault(turn);
+  const soft = hard ?? softFault(turn);
+  if (state.name === "fault") {
+    if (soft === undefined) turn.join("recovered");
+    else turn.patch({ reason: soft });
+    return;
+  }
+  const alone = context.plan.nodes.length <= 1;
+  if (hard !== undefined || (soft !== undefined && (state.name !== "active" || alone))) {
+    turn.fault(soft ?? "");
+    return;
+  }
+  if (state.name === "active") weigh(turn, soft);
+}
+
+/** Active and not at its best: hand over to a healthier node, if one is heard. */
+function weigh(turn: Turn, soft: string | undefined): void {
+  const { state, context } = turn;
+  const own = effectivePriority(context.plan, state.failing);
+  if (soft === undefined && own >= context.plan.priority) {
+    turn.arm("watch", NEVER);
+    return;
+  }
+  turn.arm("watch", addTime(context.now, WATCH_EVERY));
+  if (state.handover.kind !== "none") return;
+  tryToGive(turn, soft === undefined ? own : 0, { kind: "self" });
+}
+
+function setFailing(turn: Turn, name: string, failing: Failing | undefined): void {
+  const before = effectivePriority(turn.context.plan, turn.state.failing);
+  const others = turn.state.failing.filter((other) => other.name !== name);
+  turn.patch({ failing: failing ? [...others, failing] : others });
+  if (effectivePriority(turn.context.plan, turn.state.failing) !== before) turn.all({ type: "configured" });
+  evaluate(turn);
+}
+
+function onLink(turn: Turn, event: Extract<GroupEvent, { type: "link" }>): void {
+  const link = turn.state.links[event.index];
+  if (!link) return;
+  turn.patchLink(event.index, {
+    up: event.up,
+    reason: event.reason,
+    source: event.up ? event.source : undefined,
+  });
+  evaluate(turn);
+}
+
+/**
+ * A tie is the first link's to break. Another link breaks it only when the first one has had two intervals
+ * to hear of it and has not. (Simulation seed 31: each node gave way on the link where the other's address
+ * is greater, both were Backup, and so on for ever.)
+ */
+function tiedElsewhere(turn: Turn, event: Extract<GroupEvent, { type: "advertisement" }>): boolean {
+  const { context, state } = turn;
+  const { now, plan } = context;
+  const own = effectivePriority(plan, state.failing);
+  if (event.index === 0 || state.name !== "active" || event.priority !== own) return false;
+  const heard = state.links[0]?.vrrp.heard;
+  if (heard?.priority === own && now - heard.at < activeDownInterval(plan.version, own, plan.interval)) {
+    turn.patch({ tieSince: NEVER });
+    return true;
+  }
+  if (state.tieSince === NEVER) turn.patch({ tieSince: now });
+  return now - earliest(state.tieSince, now) < 2 * plan.interval;
+}
+
+function onAdvertisement(turn: Turn, event: Extract<GroupEvent, { type: "advertisement" }>): void {
+  const { handover, name } = turn.state;
+  const link = turn.state.links[event.index];
+  if (!link?.up || tiedElsewhere(turn, event)) return;
+  const { source, priority, interval } = event;
+  const mode = handover.kind === "giving" || handover.kind === "taking" ? handover.kind : undefined;
+  turn.one(event.index, { type: "advertisement", source, priority, interval, handover: mode });
+  if (name === "backup" && priority === 0)
+    turn.state.links.forEach((_, index) => {
+      if (index !== event.index) turn.one(index, { type: "released" });
+    });
+  if (name === "active" && turn.state.links[event.index]?.vrrp.name === "backup") {
+    const last = turn.lastReason;
+    if (mode === "giving" && priority > 0) turn.given(last);
+    else turn.lost(last, event.index);
+    evaluate(turn);
+  }
+}
+
+function onTimer(turn: Turn): void {
+  const { now, plan } = turn.context;
+  const due = (timer: keyof GroupState["deadlines"]): boolean => turn.state.deadlines[timer] <= now;
+  if (due("start")) {
+    turn.arm("start", NEVER);
+    turn.join("started");
+    evaluate(turn);
+  }
+  if (due("handover")) giveUpHandover(turn);
+  if (due("offer")) offerAgain(turn);
+  if (turn.state.name === "backup") {
+    if (turn.state.links.every(({ vrrp }) => vrrp.deadlines.activeDown <= now)) turn.takeOver();
+  } else if (turn.state.name === "active") {
+    turn.all({ type: "timer" });
+    if (due("again")) turn.announce("again", NEVER, "a while after the takeover");
+    if (due("lease")) turn.announce("lease", NEVER, "the predecessor's lease has run out");
+    if (due("refresh")) turn.announce("refresh", addTime(now, plan.announce.refresh), "refresh");
+    if (due("watch")) {
+      turn.arm("watch", NEVER);
+      evaluate(turn);
+    }
+  }
+}
+
+function stop(turn: Turn): void {
+  turn.patch({ stopping: true });
+  if (turn.state.name === "active" && tryToGive(turn, 0, { kind: "stop" })) return;
+  turn.shutDown("stopped");
+}
+
+/** A hand-over is late by its own timer; other nodes took over if two advertisements are missing. */
+function onWoke(turn: Turn, late: number): void {
+  if (late >= 2 * turn.context.plan.interval) turn.all({ type: "stalled", late: ms(late) });
+}
+
+export function stepGroup(state: GroupState, event: GroupEvent, context: GroupContext): GroupStep {
+  const turn = new Turn(state, context);
+  switch (event.type) {
+    case "start":
+      turn.patch({ resume: event.resume === true });
+      turn.arm("start", addTime(context.now, event.resume ? ms(0) : context.plan.startDelay));
+      break;
+    case "link":
+      onLink(turn, event);
+      break;
+    case "track": {
+      const track = context.plan.tracks.find(({ name }) => name === event.name);
+      if (!track) break;
+      const { name, lower } = track;
+      setFailing(turn, name, event.good ? undefined : { name, reason: event.reason, lower });
+      break;
+    }
+    case "lower":
+      setFailing(
+        turn,
+        event.name,
+        event.by > 0 ? { name: event.name, reason: event.reason, lower: event.by } : undefined,
+      );
+      break;
+    case "advertisement":
+      onAdvertisement(turn, event);
+      break;
+    case "timer":
+      onTimer(turn);
+      break;
+    case "woke":
+      onWoke(turn, event.late);
+      break;
+    case "peer":
+      turn.patch({ peers: { ...state.peers, [event.node]: event.peer } });
+      break;
+    case "message":
+      answerMessage(turn, event.from, event.message);
+      break;
+    case "switchover":
+      beginSwitchover(turn, { kind: "command", id: event.id }, event.to);
+      break;
+    case "planned":
+      turn.replanned();
+      evaluate(turn);
+      break;
+    case "stop":
+      stop(turn);
+      break;
+    default:
+      unreachable(event);
+  }
+  return turn.finish();
+}
+
+/** The transitions of a group, for its README and its tests: from, to, and on what. */
+export const GROUP_TRANSITIONS: readonly (readonly [RouterState, RouterState, string])[] = [
+  ["initialize", "backup", "start delay over, nothing fails"],
+  ["initialize", "active", "start delay over, priority 255"],
+  ["initialize", "fault", "start delay over, something fails"],
+  ["backup", "active", "silence on every link, or a hand-over"],
+  ["active", "backup", "a better one is heard, or the one handed over to"],
+  ["backup", "fault", "a link or a tracked thing fails"],
+  ["active", "fault", "a link fails: priority 0"],
+  ["fault", "backup", "everything recovered"],
+  ["fault", "active", "everything recovered, priority 255"],
+  ["backup", "initialize", "stopped"],
+  ["active", "initialize", "stopped: handed over or priority 0"],
+  ["fault", "initialize", "stopped"],
+];
