@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { name } from "./common.ts";
+import { drillsSchema, labSchema } from "./lab.ts";
 import { nodeSchema } from "./nodes.ts";
 import { poolSchema } from "./pools.ts";
 import { virtualRouterSchema } from "./redundancy.ts";
@@ -12,6 +13,8 @@ export const siteSchema = z.strictObject({
   virtualRouters: z.record(name(), virtualRouterSchema).default({}),
   pools: z.record(name(), poolSchema).default({}),
   services: z.record(name(), serviceSchema).default({}),
+  lab: labSchema.optional(),
+  drills: drillsSchema.default({}),
 });
 
 /** What the user writes. */

@@ -1,0 +1,129 @@
+/**
+ * The disposable outer namespace. The program starts itself again as process 1 of fresh mount, network
+ * and process namespaces (and a user namespace where it is not root). Whatever ends it, Ctrl-C and
+ * kill -9 of any process of the chain included, the kernel then removes every process, namespace, bridge
+ * and address of the lab: nothing has to be cleaned up, so nothing can be forgotten.
+ */
+import { type ChildProcess, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, readdirSync } from "node:fs";
+import { constants } from "node:os";
+import { OperationalError } from "../base/errors.ts";
+import { findProgram, run, start } from "./shell.ts";
+
+const MARK = "NINES_LAB";
+
+/** Whether this process is the first of a lab. */
+export const insideLab = (): boolean => process.pid === 1 && process.env[MARK] !== undefined;
+
+function sysctl(path: string): string | undefined {
+  try {
+    return readFileSync(`/proc/sys/${path}`, "utf8").trim();
+  } catch {
+    return undefined;
+  }
+}
+
+/** Why user namespaces are refused here, with the command that allows them. */
+export function whyRefused(read: (path: string) => string | undefined = sysctl): string {
+  if (read("kernel/apparmor_restrict_unprivileged_userns") === "1")
+    return "AppArmor restricts user namespaces (Ubuntu's default). Allow them until the next boot: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0; or run this as root";
+  if (read("kernel/unprivileged_userns_clone") === "0")
+    return "user namespaces are switched off. Allow them: sudo sysctl -w kernel.unprivileged_userns_clone=1; or run this as root";
+  if (read("user/max_user_namespaces") === "0")
+    return "no user namespace may be made. Allow them: sudo sysctl -w user.max_user_namespaces=10000; or run this as root";
+  return "the kernel or a container's seccomp profile refuses new namespaces. In a container, start it with --privileged or --cap-add SYS_ADMIN,NET_ADMIN";
+}
+
+const NAMESPACES = ["--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child"];
+
+/** The first way of making namespaces that works here: as root, then through a user namespace. */
+function unshareFlags(): string[] {
+  if (findProgram("unshare") === undefined)
+    throw new OperationalError("TOOL_MISSING", "unshare is not installed: sudo apt-get install util-linux");
+  const ways = process.getuid?.() === 0 ? [[], ["--user", "--map-root-user"]] : [["--user", "--map-root-user"]];
+  for (const way of ways)
+    if (spawnSync(findProgram("unshare") ?? "", [...way, ...NAMESPACES, "true"], { stdio: "ignore" }).status === 0)
+      return [...way, ...NAMESPACES];
+  throw new OperationalError("PERMISSION", `the lab needs its own namespaces, but ${whyRefused()}`);
+}
+
+/** Whether a lab can be made here; the reason otherwise. */
+export function labRefused(): string | undefined {
+  try {
+    unshareFlags();
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+/**
+ * Starts `argv` as process 1 of a new lab. Without `detached` the lab dies with this process, however
+ * this process dies.
+ */
+export function startLab(
+  name: string,
+  argv: readonly string[],
+  options: { detached?: boolean; stdio?: "inherit" | "pipe" | ("ignore" | "inherit" | "pipe")[] } = {},
+): ChildProcess {
+  const leash = options.detached === true ? [] : ["setpriv", "--pdeathsig", "KILL"];
+  const env = { ...process.env, [MARK]: name };
+  return start([...leash, ...["unshare", ...unshareFlags()], ...argv], {
+    env,
+    stdio: options.stdio ?? "inherit",
+    detached: options.detached ?? false,
+  });
+}
+
+/** Runs this very command again inside a new lab, and ends with its exit code. */
+export function repeatInLab(name: string): Promise<number> {
+  const script = process.argv[1] ?? "";
+  const child = startLab(name, [process.execPath, ...process.execArgv, script, ...process.argv.slice(2)]);
+  // A terminal's Ctrl-C reaches the lab too, which then ends; this process only waits for that.
+  const patience = (): void => {};
+  const stop = (): void => void child.kill("SIGKILL");
+  process.on("SIGINT", patience);
+  process.on("SIGTERM", stop);
+  process.on("SIGHUP", stop);
+  return new Promise((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (code, signal) => {
+      process.off("SIGINT", patience).off("SIGTERM", stop).off("SIGHUP", stop);
+      resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal]));
+    });
+  });
+}
+
+/** First steps of process 1: own /run, loopback, and an end on Ctrl-C. */
+export async function settleIn(): Promise<void> {
+  process.on("SIGINT", () => process.exit(130));
+  process.on("SIGTERM", () => process.exit(143));
+  await run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"]);
+  mkdirSync("/run/netns");
+  if (existsSync("/var/lib/nines")) await run(["mount", "-t", "tmpfs", "tmpfs", "/var/lib/nines"]);
+  await run(["ip", "link", "set", "lo", "up"]);
+}
+
+/** Process 1 of every lab that this user may see, as the host numbers it. */
+export function runningLabs(): { readonly name: string; readonly pid: number }[] {
+  return readdirSync("/proc").flatMap((entry) => {
+    if (!/^\d+$/.test(entry)) return [];
+    try {
+      const status = readFileSync(`/proc/${entry}/status`, "utf8");
+      if (!/^NSpid:\s+\d+\s+1$/m.test(status)) return [];
+      const mark = readFileSync(`/proc/${entry}/environ`, "utf8")
+        .split("\0")
+        .find((one) => one.startsWith(`${MARK}=`));
+      return mark === undefined ? [] : [{ name: mark.slice(MARK.length + 1), pid: Number(entry) }];
+    } catch {
+      return [];
+    }
+  });
+}
+
+/** The command that runs `argv` on a host of a running lab, from outside. */
+export function enterCommand(pid: number, host: string | undefined, argv: readonly string[]): string[] {
+  const user = process.getuid?.() === 0 ? [] : ["--user", "--preserve-credentials"];
+  const inside = host === undefined ? argv : ["ip", "netns", "exec", host, ...argv];
+  return ["nsenter", "--target", String(pid), "--mount", "--net", "--pid", ...user, ...inside];
+}

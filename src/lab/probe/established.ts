@@ -1,0 +1,148 @@
+import { type Socket, connect } from "node:net";
+import { type MonotonicMs, instant } from "../../base/time.ts";
+import { hostClock } from "../host-clock.ts";
+import { Pending, type Record, type Stream, type StreamSpec, classify } from "./stream.ts";
+
+interface Connection {
+  readonly socket: Socket;
+  backend?: string;
+  alive: boolean;
+  /** The number that the next line must carry; a gap or a repetition is `out-of-sequence`. */
+  next: number;
+  sent: number;
+  /** Probes under way, by number. */
+  readonly keys: Map<number, object>;
+  /** Server first: when the next line is due. */
+  due: MonotonicMs;
+}
+
+/**
+ * Connections that stay open and carry numbered lines: sent by the client and echoed (client first), or
+ * pushed by the server while the client is silent (server first: after a takeover the first packet that
+ * the new Active sees of such a flow comes from the backend).
+ *
+ * A connection that dies counts one bad probe and is then left out; `kept` tells how many lived on.
+ */
+export class EstablishedStream implements Stream {
+  readonly #spec: StreamSpec;
+  readonly #record: Record;
+  readonly #pending: Pending;
+  readonly #connections: Connection[] = [];
+  #turn = 0;
+  #opened = 0;
+  #closing = false;
+
+  constructor(spec: StreamSpec, record: Record) {
+    this.#spec = spec;
+    this.#record = record;
+    this.#pending = new Pending(spec.deadline, record);
+  }
+
+  async open(): Promise<void> {
+    const until = hostClock.monotonic() + 2000;
+    while (this.#opened < this.#spec.connections && hostClock.monotonic() < until)
+      if (await this.#connect()) this.#opened++;
+  }
+
+  #connect(): Promise<boolean> {
+    const { address, port, kind, interval, connections } = this.#spec;
+    const socket = connect({ host: address, port });
+    const one: Connection = { socket, alive: true, next: 0, sent: 0, keys: new Map(), due: instant(0) };
+    let text = "";
+    socket.setNoDelay(true);
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => socket.destroy(new Error("timeout")), 500);
+      const settled = (good: boolean): void => {
+        clearTimeout(timer);
+        resolve(good);
+      };
+      socket.on("connect", () =>
+        socket.write(kind === "established-client-first" ? "STREAM\n" : `PUSH ${interval * connections}\n`),
+      );
+      socket.on("data", (chunk: Buffer) => {
+        text += chunk.toString("latin1");
+        const lines = text.split("\n");
+        text = lines.pop() ?? "";
+        for (const line of lines) {
+          if (one.backend !== undefined) {
+            this.#line(one, line);
+            continue;
+          }
+          one.backend = line;
+          // Spread, so that the connections' lines are not due all at once.
+          one.due = instant(hostClock.monotonic() + interval * connections);
+          this.#connections.push(one);
+          settled(true);
+        }
+      });
+      socket.on("error", (error) => this.#died(one, classify(error)));
+      socket.on("close", () => {
+        this.#died(one, "closed");
+        settled(false);
+      });
+    });
+  }
+
+  #died(one: Connection, error: string): void {
+    if (!one.alive || this.#closing) return;
+    one.alive = false;
+    const now = hostClock.monotonic();
+    if (one.backend !== undefined) this.#record(now, now, error);
+    one.socket.destroy();
+  }
+
+  fire(due: MonotonicMs): void {
+    if (this.#spec.kind === "established-server-first") return;
+    for (let i = 0; i < this.#connections.length; i++) {
+      const one = this.#connections[this.#turn++ % this.#connections.length];
+      if (!one?.alive) continue;
+      const key = {};
+      one.keys.set(one.sent, key);
+      this.#pending.add(key, due);
+      one.socket.write(`${one.sent++}\n`);
+      return;
+    }
+  }
+
+  #line(one: Connection, line: string): void {
+    const now = hostClock.monotonic();
+    const [number, due] = line.split(" ").map(Number);
+    if (number !== one.next) return this.#died(one, "out-of-sequence");
+    one.next++;
+    if (due === undefined) {
+      const key = one.keys.get(number);
+      one.keys.delete(number);
+      if (key !== undefined) this.#pending.settle(key, now);
+      return undefined;
+    }
+    // Server first: lines that were swept as late are recorded already.
+    if (due >= one.due - 0.5 * this.#step) {
+      this.#record(instant(due), now, now - due > this.#spec.deadline ? "timeout" : undefined);
+      one.due = instant(due + this.#step);
+    }
+    return undefined;
+  }
+
+  get #step(): number {
+    return this.#spec.interval * this.#spec.connections;
+  }
+
+  sweep(now: MonotonicMs): void {
+    this.#pending.sweep(now);
+    if (this.#spec.kind !== "established-server-first") return;
+    for (const one of this.#connections)
+      while (one.alive && now - one.due > this.#spec.deadline) {
+        this.#record(one.due, now, "timeout");
+        one.due = instant(one.due + this.#step);
+      }
+  }
+
+  kept(): { before: number; kept: number } {
+    return { before: this.#opened, kept: this.#connections.filter(({ alive }) => alive).length };
+  }
+
+  close(): void {
+    this.#closing = true;
+    for (const { socket } of this.#connections) socket.resetAndDestroy();
+  }
+}

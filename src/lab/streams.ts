@@ -1,0 +1,44 @@
+import { type Family, ipFamily } from "../base/addresses.ts";
+import type { StreamSpec } from "./probe/stream.ts";
+import type { LabPlan, ProbeTarget } from "./topology.ts";
+
+/** ms after which a probe has failed; below Linux's first SYN retransmission (1 s). */
+const DEADLINE = 200;
+
+/** What is asked during a drill: the first TCP and UDP listener of each family. */
+export function usualStreams(plan: LabPlan, interval = 10): StreamSpec[] {
+  const first = (protocol: "tcp" | "udp", family: Family): ProbeTarget | undefined =>
+    plan.targets.find((one) => one.protocol === protocol && ipFamily(one.address) === family);
+  const families: Family[] = [4, 6];
+  return families.flatMap((family) => {
+    const tcp = first("tcp", family);
+    const udp = first("udp", family);
+    const suffix = family === 6 ? " v6" : "";
+    const common = (one: ProbeTarget) => ({
+      address: one.address,
+      port: one.port,
+      deadline: DEADLINE,
+      backends: one.backends,
+    });
+    const streams: StreamSpec[] = [];
+    if (tcp) {
+      const base = common(tcp);
+      const server = tcp.service + suffix;
+      streams.push(
+        { ...base, stream: `connect ${server}`, kind: "connect", interval, connections: 1 },
+        { ...base, stream: `client-first ${server}`, kind: "established-client-first", interval, connections: 20 },
+        { ...base, stream: `server-first ${server}`, kind: "established-server-first", interval, connections: 20 },
+        { ...base, stream: `http ${server}`, kind: "http", interval: 2 * interval, connections: 4 },
+      );
+    }
+    if (udp)
+      streams.push({
+        ...common(udp),
+        stream: `udp ${udp.service}${suffix}`,
+        kind: "udp",
+        interval: 2 * interval,
+        connections: 8,
+      });
+    return streams;
+  });
+}

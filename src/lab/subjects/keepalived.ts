@@ -1,0 +1,70 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { OperationalError } from "../../base/errors.ts";
+import { hostClock } from "../host-clock.ts";
+import type { Lab } from "../lab.ts";
+import { findProgram, run } from "../shell.ts";
+import { dnatRules, keepalivedConfig } from "./keepalived-config.ts";
+import { LogKeeper } from "./log-keeper.ts";
+import type { RoleEvent, Subject } from "./subject.ts";
+
+const ROLES: Readonly<{ [state: string]: string }> = { MASTER: "active", BACKUP: "backup", FAULT: "fault" };
+
+/** keepalived for the addresses, nftables DNAT for the traffic: the baseline of the benchmark. */
+export class Keepalived implements Subject {
+  readonly name = "keepalived";
+  readonly #lab: Lab;
+  readonly #log = new LogKeeper();
+  readonly #roles: RoleEvent[] = [];
+  readonly #pids = new Map<string, number>();
+
+  constructor(lab: Lab) {
+    this.#lab = lab;
+  }
+
+  unavailable(): string | undefined {
+    const missing = ["keepalived", "nft"].filter((name) => findProgram(name) === undefined);
+    return missing.length === 0 ? undefined : `not installed: ${missing.join(", ")}`;
+  }
+
+  async start(node: string): Promise<void> {
+    const { site, plan } = this.#lab;
+    const dir = `${this.#lab.work}/${node}`;
+    mkdirSync(dir, { recursive: true });
+    writeFileSync(`${dir}/keepalived.conf`, keepalivedConfig(site, this.#lab.host(node), plan.hosts));
+    writeFileSync(`${dir}/dnat.nft`, `table inet peer\ndelete table inet peer\n${dnatRules(site)}`);
+    await run(["ip", "netns", "exec", node, "nft", "-f", `${dir}/dnat.nft`]);
+    const child = this.#lab.spawn(
+      node,
+      ["keepalived", "-n", "-l", "-D", "-P", "-f", `${dir}/keepalived.conf`, "-p", `${dir}/main.pid`, "-r", `${dir}/vrrp.pid`],
+      { stdio: ["ignore", "pipe", "pipe"] },
+    );
+    if (child.pid !== undefined) this.#pids.set(node, child.pid);
+    this.#log.follow(node, child, (line) => {
+      const state = /Entering (MASTER|BACKUP|FAULT) STATE/.exec(line)?.[1];
+      const role = ROLES[state ?? ""];
+      if (role !== undefined) this.#roles.push({ at: hostClock.monotonic(), node, role });
+    });
+    child.on("exit", () => this.#roles.push({ at: hostClock.monotonic(), node, role: "off" }));
+  }
+
+  /** keepalived has no hand-over: its users stop it on the Active, which advertises priority 0. */
+  async switchover(from: string): Promise<void> {
+    const pid = this.#pids.get(from);
+    if (pid === undefined) throw new OperationalError("NOT_FOUND", `keepalived does not run on ${from}`);
+    process.kill(pid, "SIGTERM");
+  }
+
+  async afterSwitchover(from: string): Promise<void> {
+    await this.start(from);
+  }
+
+  process(): undefined {
+    return undefined;
+  }
+  roles(): readonly RoleEvent[] {
+    return this.#roles;
+  }
+  said(node: string): readonly string[] {
+    return this.#log.said(node);
+  }
+}
