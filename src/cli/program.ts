@@ -1,5 +1,7 @@
 import { Command } from "commander";
 import { registerCheck } from "./commands/check.ts";
+import { registerDrill } from "./commands/drill.ts";
+import { registerLab } from "./commands/lab.ts";
 import { registerRun } from "./commands/run.ts";
 import { registerVersion } from "./commands/version.ts";
 import { version } from "./version.ts";
@@ -8,7 +10,13 @@ import { version } from "./version.ts";
  * The whole command line. A command is a file in commands/ that exports `registerNAME(program)`; what is
  * heavy it imports inside its action, so that `nines --help` and shell completion stay quick.
  */
-const commands: readonly ((program: Command) => void)[] = [registerCheck, registerRun, registerVersion];
+const commands: readonly ((program: Command) => void)[] = [
+  registerCheck,
+  registerDrill,
+  registerLab,
+  registerRun,
+  registerVersion,
+];
 
 export function buildProgram(): Command {
   const program = new Command("nines")

@@ -19,7 +19,10 @@ export class Cables {
     const rules = [...this.#rules.values()].flat();
     const chain = `table bridge lab {\n  chain cables {\n    type filter hook forward priority 0\n    ${rules.join("\n    ")}\n  }\n}\n`;
     // One transaction: the frames in between meet the old rules or the new ones, never none.
-    await run(["nft", "-f", "-"], `table bridge lab\ndelete table bridge lab\n${rules.length > 0 ? chain : ""}`);
+    await run(
+      ["nft", "-f", "-"],
+      `table bridge lab\ndelete table bridge lab\n${rules.length > 0 ? chain : ""}`,
+    );
   }
 }
 

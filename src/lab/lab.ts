@@ -37,14 +37,19 @@ export class Lab {
     this.site = site;
     this.siteFile = siteFile;
     this.plan = plan.value;
-    this.observer = new OwnerObserver(this);
+    this.observer = new OwnerObserver(
+      this.plan.virtual.map(({ address }) => address),
+      (node, argv) => this.spawn(node, argv, { stdio: ["ignore", "pipe", "ignore"], own: true }),
+    );
   }
 
   async up(): Promise<void> {
     mkdirSync(this.work, { recursive: true });
     await buildNetworks(this.plan);
     for (const host of this.plan.hosts) await buildHost(this.plan, host);
-    await Promise.all(this.plan.hosts.filter(({ kind }) => kind === "backend").map(({ name }) => this.startBackend(name)));
+    await Promise.all(
+      this.plan.hosts.filter(({ kind }) => kind === "backend").map(({ name }) => this.startBackend(name)),
+    );
     for (const node of this.nodes) await this.observer.watch(node);
   }
 
@@ -112,7 +117,10 @@ export class Lab {
           `rule add from ${address} table ${100 + index}`,
           ...prefixes
             .filter((one) => ipFamily(one.address) === 4 && one.length === length)
-            .map((one) => `route add ${one.address}/${one.length} dev ${name} src ${address} table ${100 + index}`),
+            .map(
+              (one) =>
+                `route add ${one.address}/${one.length} dev ${name} src ${address} table ${100 + index}`,
+            ),
         ]);
     });
     await run(["ip", "-n", crowd.name, "-batch", "-"], `${lines.join("\n")}\n`);
@@ -199,6 +207,9 @@ export class Lab {
     const owners = this.plan.virtual
       .map(({ address }) => `${address}: ${this.observer.owners(address).join("+") || "nobody"}`)
       .join(", ");
-    throw new OperationalError("TIMEOUT", `the site did not settle within ${within} ms (${roles}; ${owners})`);
+    throw new OperationalError(
+      "TIMEOUT",
+      `the site did not settle within ${within} ms (${roles}; ${owners})`,
+    );
   }
 }

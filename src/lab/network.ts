@@ -78,7 +78,7 @@ export async function cutCables(host: LabHost): Promise<void> {
 
 export async function removeHost(host: LabHost): Promise<void> {
   // Two steps: deleting the bridge's end deletes the cable at once, a namespace lingers a moment.
-  await attempt(["ip", "-batch", "-force", "-"], {
+  await attempt(["ip", "-force", "-batch", "-"], {
     input: host.interfaces.map(({ port }) => `link delete ${port}\n`).join(""),
   });
   await attempt(["ip", "netns", "delete", host.name]);

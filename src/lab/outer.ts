@@ -4,9 +4,10 @@
  * kill -9 of any process of the chain included, the kernel then removes every process, namespace, bridge
  * and address of the lab: nothing has to be cleaned up, so nothing can be forgotten.
  */
-import { type ChildProcess, spawnSync } from "node:child_process";
+import { type ChildProcess, type StdioOptions, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, readdirSync } from "node:fs";
 import { constants } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
 import { OperationalError } from "../base/errors.ts";
 import { findProgram, run, start } from "./shell.ts";
 
@@ -40,9 +41,13 @@ const NAMESPACES = ["--mount", "--net", "--pid", "--fork", "--mount-proc", "--ki
 function unshareFlags(): string[] {
   if (findProgram("unshare") === undefined)
     throw new OperationalError("TOOL_MISSING", "unshare is not installed: sudo apt-get install util-linux");
-  const ways = process.getuid?.() === 0 ? [[], ["--user", "--map-root-user"]] : [["--user", "--map-root-user"]];
+  const ways =
+    process.getuid?.() === 0 ? [[], ["--user", "--map-root-user"]] : [["--user", "--map-root-user"]];
   for (const way of ways)
-    if (spawnSync(findProgram("unshare") ?? "", [...way, ...NAMESPACES, "true"], { stdio: "ignore" }).status === 0)
+    if (
+      spawnSync(findProgram("unshare") ?? "", [...way, ...NAMESPACES, "true"], { stdio: "ignore" }).status ===
+      0
+    )
       return [...way, ...NAMESPACES];
   throw new OperationalError("PERMISSION", `the lab needs its own namespaces, but ${whyRefused()}`);
 }
@@ -57,28 +62,32 @@ export function labRefused(): string | undefined {
   }
 }
 
+const itself = (): string[] => [
+  process.execPath,
+  ...process.execArgv,
+  process.argv[1] ?? "",
+  ...process.argv.slice(2),
+];
+
 /**
- * Starts `argv` as process 1 of a new lab. Without `detached` the lab dies with this process, however
- * this process dies.
+ * Starts `argv` as process 1 of a new lab that dies with this process, however this process dies: the
+ * kernel sends KILL down the chain (PR_SET_PDEATHSIG), and the end of process 1 ends all others.
  */
 export function startLab(
   name: string,
   argv: readonly string[],
-  options: { detached?: boolean; stdio?: "inherit" | "pipe" | ("ignore" | "inherit" | "pipe")[] } = {},
+  stdio: StdioOptions = "inherit",
 ): ChildProcess {
-  const leash = options.detached === true ? [] : ["setpriv", "--pdeathsig", "KILL"];
-  const env = { ...process.env, [MARK]: name };
-  return start([...leash, ...["unshare", ...unshareFlags()], ...argv], {
-    env,
-    stdio: options.stdio ?? "inherit",
-    detached: options.detached ?? false,
+  const leash = ["setpriv", "--pdeathsig", "KILL"];
+  return start([...leash, "unshare", ...unshareFlags(), ...argv], {
+    env: { ...process.env, [MARK]: name },
+    stdio,
   });
 }
 
 /** Runs this very command again inside a new lab, and ends with its exit code. */
 export function repeatInLab(name: string): Promise<number> {
-  const script = process.argv[1] ?? "";
-  const child = startLab(name, [process.execPath, ...process.execArgv, script, ...process.argv.slice(2)]);
+  const child = startLab(name, itself());
   // A terminal's Ctrl-C reaches the lab too, which then ends; this process only waits for that.
   const patience = (): void => {};
   const stop = (): void => void child.kill("SIGKILL");
@@ -92,6 +101,43 @@ export function repeatInLab(name: string): Promise<number> {
       resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal]));
     });
   });
+}
+
+/** What a detached lab says when it serves. */
+const UP = "up";
+
+/** Runs this command again in a lab that stays when this process ends; returns once it serves. */
+export async function repeatDetached(name: string): Promise<void> {
+  const child = start(["unshare", ...unshareFlags(), ...itself()], {
+    env: { ...process.env, [MARK]: name, NINES_LAB_DETACHED: "1" },
+    stdio: ["ignore", "pipe", "pipe"],
+    detached: true,
+  });
+  let said = "";
+  await new Promise<void>((resolve, reject) => {
+    const hear = (chunk: Buffer): void => {
+      said += chunk.toString();
+      if (said.endsWith(`\n${UP}\n`)) resolve();
+    };
+    child.stdout?.on("data", hear);
+    child.stderr?.on("data", hear);
+    child.on("error", reject);
+    child.on("exit", () =>
+      reject(new OperationalError("CHILD_FAILED", `the lab did not come up: ${said.trim()}`)),
+    );
+  });
+  console.log(said.slice(0, -UP.length - 2));
+  child.removeAllListeners("exit");
+  child.stdout?.destroy();
+  child.stderr?.destroy();
+  child.unref();
+}
+
+/** Process 1 of a detached lab: says that it serves and is silent from then on. */
+export function tellUp(): void {
+  if (process.env["NINES_LAB_DETACHED"] === undefined) return;
+  console.log(UP);
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
 }
 
 /** First steps of process 1: own /run, loopback, and an end on Ctrl-C. */
@@ -121,9 +167,23 @@ export function runningLabs(): { readonly name: string; readonly pid: number }[]
   });
 }
 
-/** The command that runs `argv` on a host of a running lab, from outside. */
-export function enterCommand(pid: number, host: string | undefined, argv: readonly string[]): string[] {
+/** Runs a command on a host of a running lab, or beside its bridges, with this terminal. */
+export function enterLab(pid: number, host: string | undefined, argv: readonly string[]): Promise<number> {
   const user = process.getuid?.() === 0 ? [] : ["--user", "--preserve-credentials"];
   const inside = host === undefined ? argv : ["ip", "netns", "exec", host, ...argv];
-  return ["nsenter", "--target", String(pid), "--mount", "--net", "--pid", ...user, ...inside];
+  const enter = ["nsenter", "--target", String(pid), "--mount", "--net", "--pid", ...user, ...inside];
+  const child = start(enter, { stdio: "inherit" });
+  process.on("SIGINT", () => {});
+  return new Promise((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (code, signal) =>
+      resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal])),
+    );
+  });
+}
+
+/** Ends a lab: the kernel removes everything with process 1. */
+export async function endLab(pid: number): Promise<void> {
+  process.kill(pid, "SIGKILL");
+  for (let i = 0; i < 200 && existsSync(`/proc/${pid}`); i++) await sleep(10);
 }

@@ -105,10 +105,16 @@ export function ownerSpans(events: readonly OwnerEvent[], from: number, to: numb
     } else if (begun !== undefined) {
       since.delete(key);
       if (event.at > from)
-        spans.push({ node: event.node, address: event.address, from: Math.max(from, begun.at), to: event.at });
+        spans.push({
+          node: event.node,
+          address: event.address,
+          from: Math.max(from, begun.at),
+          to: event.at,
+        });
     }
   }
-  for (const { node, address, at } of since.values()) spans.push({ node, address, from: Math.max(from, at), to });
+  for (const { node, address, at } of since.values())
+    spans.push({ node, address, from: Math.max(from, at), to });
   return spans.sort((a, b) => a.from - b.from);
 }
 
@@ -123,7 +129,9 @@ export function ownership(
   let twoOwners = 0;
   for (const address of addresses) {
     const mine = spans.filter((span) => span.address === address);
-    const edges = [...new Set([from, to, ...mine.flatMap((span) => [span.from, span.to])])].sort((a, b) => a - b);
+    const edges = [...new Set([from, to, ...mine.flatMap((span) => [span.from, span.to])])].sort(
+      (a, b) => a - b,
+    );
     let none = 0;
     let two = 0;
     for (let i = 1; i < edges.length; i++) {
@@ -184,6 +192,8 @@ export function missed(figures: Figures, budget: DrillBudget): string[] {
     if (allowed === undefined) return [];
     const value = figures[figure];
     const good = figure === "kept" ? value >= allowed : value <= allowed;
-    return good ? [] : [`${SAID[figure](value)}, budget ${figure === "kept" ? `${allowed * 100} %` : allowed}`];
+    return good
+      ? []
+      : [`${SAID[figure](value)}, budget ${figure === "kept" ? `${allowed * 100} %` : allowed}`];
   });
 }

@@ -6,12 +6,17 @@ import type { StreamSpec } from "./probe/stream.ts";
 import type { Observation } from "./policy.ts";
 import { entryCommand, findProgram, start } from "./shell.ts";
 
-export type ProberOrder = { readonly type: "begin"; readonly streams: readonly StreamSpec[] } | { readonly type: "end" };
+export type ProberOrder =
+  { readonly type: "begin"; readonly streams: readonly StreamSpec[] } | { readonly type: "end" };
 
 export type ProberReport =
   | { readonly type: "ready" | "begun" }
   /** due, done, error. */
-  | { readonly type: "rows"; readonly stream: string; readonly rows: readonly (readonly [number, number, string?])[] }
+  | {
+      readonly type: "rows";
+      readonly stream: string;
+      readonly rows: readonly (readonly [number, number, string?])[];
+    }
   | {
       readonly type: "ended";
       readonly lag: number;
@@ -31,7 +36,9 @@ export class Prober {
       stdio: ["pipe", "pipe", "inherit"],
     });
     this.child.stdin?.on("error", () => {});
-    createInterface({ input: this.child.stdout! }).on("line", (line) => this.#hear(JSON.parse(line) as ProberReport));
+    createInterface({ input: this.child.stdout! }).on("line", (line) =>
+      this.#hear(JSON.parse(line) as ProberReport),
+    );
     this.child.on("close", () => this.#waiting.clear());
   }
 
@@ -42,11 +49,15 @@ export class Prober {
       return;
     }
     const list = this.#observations.get(report.stream) ?? [];
-    for (const [due, done, error] of report.rows) list.push(error === undefined ? { due, done } : { due, done, error });
+    for (const [due, done, error] of report.rows)
+      list.push(error === undefined ? { due, done } : { due, done, error });
     this.#observations.set(report.stream, list);
   }
 
-  #hears<T extends ProberReport["type"]>(type: T, within: number): Promise<Extract<ProberReport, { type: T }>> {
+  #hears<T extends ProberReport["type"]>(
+    type: T,
+    within: number,
+  ): Promise<Extract<ProberReport, { type: T }>> {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(
         () => reject(new OperationalError("TIMEOUT", `the prober did not say "${type}" within ${within} ms`)),
@@ -83,9 +94,13 @@ export class Prober {
     return this.#specs;
   }
 
-  /** Whether every stream has answers since then, and none failed. */
-  goodSince(since: number): boolean {
-    return this.#specs.every(({ stream }) => {
+  /**
+   * Whether every stream has answers since then, and none failed. `fresh` leaves established
+   * connections out: those that died stay dead.
+   */
+  goodSince(since: number, fresh: boolean): boolean {
+    return this.#specs.every(({ stream, kind }) => {
+      if (fresh && kind.startsWith("established")) return true;
       const recent = (this.#observations.get(stream) ?? []).filter(({ due }) => due >= since);
       return recent.length > 0 && recent.every(({ error }) => error === undefined);
     });

@@ -22,10 +22,11 @@ export class Probers {
         this.#probers.set(host, prober);
         await prober.ready();
       }
-    const chosen = hosts.map((host) => [host, this.#probers.get(host)] as const);
-    this.#asking = chosen.flatMap(([, prober]) => (prober ? [prober] : []));
+    this.#asking = hosts.flatMap((host) => this.#probers.get(host) ?? []);
     await Promise.all(
-      chosen.map(([host, prober]) => prober?.begin(streams.filter((one) => (one.host ?? this.#home) === host))),
+      this.#asking.map((prober, i) =>
+        prober.begin(streams.filter((one) => (one.host ?? this.#home) === hosts[i])),
+      ),
     );
   }
 
@@ -37,8 +38,8 @@ export class Probers {
     return this.#asking.flatMap((one) => one.specs);
   }
 
-  goodSince(since: number): boolean {
-    return this.#asking.every((one) => one.goodSince(since));
+  goodSince(since: number, fresh: boolean): boolean {
+    return this.#asking.every((one) => one.goodSince(since, fresh));
   }
 
   async end(): Promise<{ lag: number; kept: Map<string, { before: number; kept: number }> }> {

@@ -27,13 +27,13 @@ export interface WatchedRun {
 
 const now = (): number => hostClock.monotonic();
 
-async function goodFor(probers: Probers, within: number): Promise<boolean> {
+async function goodFor(probers: Probers, within: number, fresh: boolean): Promise<boolean> {
   const begun = now();
   while (now() - begun < within) {
     await sleep(50);
     // Those of the last 250 ms may still be on their way.
     const until = now() - 250;
-    if (until - GOOD_FOR > begun - 250 && probers.goodSince(until - GOOD_FOR)) return true;
+    if (until - GOOD_FOR > begun - 250 && probers.goodSince(until - GOOD_FOR, fresh)) return true;
   }
   return false;
 }
@@ -56,7 +56,14 @@ function roleLanes(events: readonly RoleEvent[], faultAt: number, from: number, 
       const until = mine[i + 1]?.at ?? to;
       if (until <= from) return [];
       const at = Math.max(event.at, from);
-      return [{ at: Math.round(at - faultAt), lane: `role ${node}`, what: event.role, until: Math.round(until - faultAt) }];
+      return [
+        {
+          at: Math.round(at - faultAt),
+          lane: `role ${node}`,
+          what: event.role,
+          until: Math.round(until - faultAt),
+        },
+      ];
     });
   });
 }
@@ -75,11 +82,29 @@ export class Runner {
     return { ...drill.budget(promisesOf(this.#lab.site)), ...declared };
   }
 
-  #unwatched(drill: Drill, repeat: number, verdict: "failed" | "skipped", reason: string): WatchedRun {
-    const { name } = this.#lab.subject;
-    const nothing = { healedAt: 0, probes: [], proberLag: 0, noOwner: 0, twoOwners: 0, takeovers: 0, timeline: [] };
+  /** A run of a subject that cannot run here. */
+  skipped(subject: DrillRun["subject"], drill: Drill, repeat: number, reason: string): WatchedRun {
+    return this.#unwatched(drill, repeat, "skipped", reason, subject);
+  }
+
+  #unwatched(
+    drill: Drill,
+    repeat: number,
+    verdict: "failed" | "skipped",
+    reason: string,
+    subject: DrillRun["subject"] = this.#lab.subject.name,
+  ): WatchedRun {
+    const nothing = {
+      healedAt: 0,
+      probes: [],
+      proberLag: 0,
+      noOwner: 0,
+      twoOwners: 0,
+      takeovers: 0,
+      timeline: [],
+    };
     return {
-      run: { drill: drill.name, repeat, subject: name, verdict, reason, budget: this.#budget(drill), ...nothing },
+      run: { drill: drill.name, repeat, subject, verdict, reason, budget: this.#budget(drill), ...nothing },
       samples: new Map(),
     };
   }
@@ -101,7 +126,9 @@ export class Runner {
     try {
       return await this.#watch(drill, repeat);
     } catch (error) {
-      const said = this.#lab.nodes.map((node) => `${node} said: ${this.#lab.subject.said(node).slice(-5).join(" | ")}`);
+      const said = this.#lab.nodes.map(
+        (node) => `${node} said: ${this.#lab.subject.said(node).slice(-5).join(" | ")}`,
+      );
       await this.#startAfresh();
       return this.#unwatched(drill, repeat, "failed", [messageOf(error), ...said].join("\n"));
     }
@@ -121,7 +148,7 @@ export class Runner {
     const cast = await this.#cast();
     const usual = usualStreams(lab.plan);
     await this.#probers.begin(drill.streams?.(usual, lab) ?? usual);
-    if (!(await goodFor(this.#probers, GOOD_WITHIN)))
+    if (!(await goodFor(this.#probers, GOOD_WITHIN, false)))
       throw new Error(`the site did not serve before the fault: ${this.#complaints()}`);
 
     // Any phase of the advertisement interval, else ten repeats measure one and the same case.
@@ -137,7 +164,7 @@ export class Runner {
       healedAt = now();
       await fault.heal(lab);
     }
-    const recovered = await goodFor(this.#probers, GOOD_WITHIN);
+    const recovered = await goodFor(this.#probers, GOOD_WITHIN, true);
     const settled = await lab.steady(GOOD_WITHIN).then(
       () => undefined,
       (error: unknown) => messageOf(error),
@@ -159,7 +186,8 @@ export class Runner {
     };
     const budget = this.#budget(drill);
     const misses = missed(figuresOf(probes, others), budget);
-    if (!recovered) misses.push(`did not serve again within ${GOOD_WITHIN} ms after the heal`);
+    if (!recovered)
+      misses.push(`did not serve again within ${GOOD_WITHIN} ms after the heal: ${this.#complaints()}`);
     if (settled !== undefined) misses.push(settled);
     const relative = (at: number): number => Math.round(at - faultAt);
     const timeline: TimelineEntry[] = [

@@ -11,7 +11,8 @@ export const findProgram = (name: string): string | undefined =>
 
 function program(name: string): string {
   const path = findProgram(name);
-  if (path === undefined) throw new OperationalError("TOOL_MISSING", `the program "${name}" is not installed`);
+  if (path === undefined)
+    throw new OperationalError("TOOL_MISSING", `the program "${name}" is not installed`);
   return path;
 }
 

@@ -26,8 +26,20 @@ export function usualStreams(plan: LabPlan, interval = 10): StreamSpec[] {
       const server = tcp.service + suffix;
       streams.push(
         { ...base, stream: `connect ${server}`, kind: "connect", interval, connections: 1 },
-        { ...base, stream: `client-first ${server}`, kind: "established-client-first", interval, connections: 20 },
-        { ...base, stream: `server-first ${server}`, kind: "established-server-first", interval, connections: 20 },
+        {
+          ...base,
+          stream: `client-first ${server}`,
+          kind: "established-client-first",
+          interval,
+          connections: 20,
+        },
+        {
+          ...base,
+          stream: `server-first ${server}`,
+          kind: "established-server-first",
+          interval,
+          connections: 20,
+        },
         { ...base, stream: `http ${server}`, kind: "http", interval: 2 * interval, connections: 4 },
       );
     }

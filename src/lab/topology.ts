@@ -100,7 +100,10 @@ class Planner {
     for (const node of Object.values(site.nodes)) this.#used.add(node.address);
     for (const pool of Object.values(site.pools))
       for (const backend of Object.values(pool.backends)) this.#used.add(backend.at.address);
-    const given = [...Object.values(lab.nodes).flatMap((one) => Object.values(one)), ...Object.values(lab.clients)];
+    const given = [
+      ...Object.values(lab.nodes).flatMap((one) => Object.values(one)),
+      ...Object.values(lab.clients),
+    ];
     for (const { addresses = [] } of given) for (const address of addresses) this.#used.add(address);
   }
 
@@ -135,7 +138,13 @@ class Planner {
     return addresses;
   }
 
-  #plug(host: string, name: string, network: string, given: readonly IpAddress[], from: number): LabInterface {
+  #plug(
+    host: string,
+    name: string,
+    network: string,
+    given: readonly IpAddress[],
+    from: number,
+  ): LabInterface {
     if (this.#lab.networks[network] === undefined)
       this.mistakes.push(`${host}.${name}: lab.networks has no "${network}"`);
     const long = `${host}-${name}`;
@@ -170,14 +179,18 @@ class Planner {
           const network = this.networkOf(address);
           if (network === undefined)
             this.mistakes.push(`virtualRouters.${router}: ${address} is in no prefix of lab.networks`);
-          else if (!wanted.has(iface)) wanted.set(iface, { network, addresses: [...(member.peers?.[name] ?? [])] });
+          else if (!wanted.has(iface))
+            wanted.set(iface, { network, addresses: [...(member.peers?.[name] ?? [])] });
         }
       }
       const home = this.networkOf(node.address);
       const onHome = [...wanted.values()].find(({ network }) => network === home);
-      if (home === undefined) this.mistakes.push(`nodes.${name}: ${node.address} is in no prefix of lab.networks`);
-      else if (onHome === undefined) wanted.set(`eth${wanted.size}`, { network: home, addresses: [node.address] });
-      else if (!onHome.addresses.includes(node.address)) onHome.addresses = [node.address, ...onHome.addresses];
+      if (home === undefined)
+        this.mistakes.push(`nodes.${name}: ${node.address} is in no prefix of lab.networks`);
+      else if (onHome === undefined)
+        wanted.set(`eth${wanted.size}`, { network: home, addresses: [node.address] });
+      else if (!onHome.addresses.includes(node.address))
+        onHome.addresses = [node.address, ...onHome.addresses];
       const interfaces = [...wanted].map(([iface, { network, addresses }]) =>
         this.#plug(name, iface, network, addresses, 2 + index),
       );
@@ -190,7 +203,10 @@ class Planner {
     for (const pool of Object.values(this.#site.pools))
       for (const [name, { at }] of Object.entries(pool.backends)) {
         const listens = byName.get(name) ?? [];
-        if (!listens.some((one) => one.address === at.address && one.port === at.port)) listens.push(at);
+        const checked = { address: at.address, port: pool.check?.port ?? at.port };
+        for (const wanted of [at, checked])
+          if (!listens.some((one) => one.address === wanted.address && one.port === wanted.port))
+            listens.push(wanted);
         byName.set(name, listens);
       }
     return [...byName].map(([name, listens]) => {
@@ -218,19 +234,20 @@ class Planner {
   /** Beside the first client. */
   crowd(client: LabHost | undefined): LabHost {
     const network = client?.interfaces[0]?.network ?? "";
-    const interfaces = Array.from({ length: CROWD }, (_, i) => this.#plug("crowd", `eth${i}`, network, [], 200));
+    const interfaces = Array.from({ length: CROWD }, (_, i) =>
+      this.#plug("crowd", `eth${i}`, network, [], 200),
+    );
     return { name: "crowd", kind: "client", interfaces, gateways: [], listens: [] };
   }
 
   targets(): ProbeTarget[] {
     return Object.entries(this.#site.services).flatMap(([service, { listen, forward }]) =>
-      listen.map(({ address, ports, protocol }) => ({
-        service,
-        address,
-        port: ports[0],
-        protocol,
-        backends: Object.keys(this.#site.pools[forward.pool]?.backends ?? {}),
-      })),
+      listen.flatMap(({ address, ports, protocol }) => {
+        // Proxied services and addresses that do not move are none of the drills' business.
+        if (forward === undefined || !this.#virtual.some((one) => one.address === address)) return [];
+        const backends = Object.keys(this.#site.pools[forward.pool]?.backends ?? {});
+        return [{ service, address, port: ports[0], protocol, backends }];
+      }),
     );
   }
 
@@ -255,7 +272,9 @@ class Planner {
 /** The plan, or every reason why there is none. */
 export function planLab(site: Site): Result<LabPlan, readonly string[]> {
   if (site.lab === undefined)
-    return fail(["the site file has no `lab:` section; add one, such as `lab: { networks: { front: 10.0.0.0/24 } }`"]);
+    return fail([
+      "the site file has no `lab:` section; add one, such as `lab: { networks: { front: 10.0.0.0/24 } }`",
+    ]);
   const planner = new Planner(site, site.lab);
   const plan = planner.plan();
   return planner.mistakes.length > 0 ? fail([...new Set(planner.mistakes)]) : ok(plan);

@@ -5,8 +5,11 @@ export const backendKilled: Drill = {
   name: "backend-killed",
   story: "A backend dies: its share of new connections is refused until the checks notice.",
   skip: (lab) => {
-    if (lab.subject.name === "keepalived") return "keepalived checks backends of IPVS only, which this set-up has not";
-    return Object.values(lab.site.pools).some(({ check }) => check !== undefined) ? undefined : "no pool has a check";
+    if (lab.subject.name === "keepalived")
+      return "keepalived checks backends of IPVS only, which this set-up has not";
+    return Object.values(lab.site.pools).some(({ check }) => check !== undefined)
+      ? undefined
+      : "no pool has a check";
   },
   fault: (_, lab) => {
     const pool = Object.values(lab.site.pools).find(({ check }) => check !== undefined);

@@ -32,7 +32,8 @@ function hangWhileAsking(node: string, lab: Lab): Fault {
 
 export const hungResolver: Drill = {
   name: "hung-resolver",
-  story: "The Active hangs; its kernel could still answer ARP, and clients ask for the address at any moment.",
+  story:
+    "The Active hangs; its kernel could still answer ARP, and clients ask for the address at any moment.",
   skip: (lab) =>
     lab.plan.targets.some(({ address, protocol }) => ipFamily(address) === 4 && protocol === "tcp")
       ? undefined
@@ -46,7 +47,9 @@ export const hungResolver: Drill = {
     return lab.plan.crowd.interfaces.flatMap(({ name, addresses }): StreamSpec[] => {
       const source = addresses.find(({ address }) => ipFamily(address) === 4)?.address;
       if (target === undefined || source === undefined) return [];
-      return [{ ...target, stream: `resolver ${name}`, kind: "resolver", interval: 20, host: "crowd", source }];
+      return [
+        { ...target, stream: `resolver ${name}`, kind: "resolver", interval: 20, host: "crowd", source },
+      ];
     });
   },
 };

@@ -22,7 +22,9 @@ export const linkDownBack: Drill = {
   name: "link-down-back",
   story: "Somebody pulls the Active's cable on the backends' side; on the clients' side all looks well.",
   skip: (lab) =>
-    networkOf(lab, "client") === networkOf(lab, "backend") ? "clients and backends share a network" : undefined,
+    networkOf(lab, "client") === networkOf(lab, "backend")
+      ? "clients and backends share a network"
+      : undefined,
   fault: ({ active }, lab) => linkDown(active, networkOf(lab, "backend")),
   hold,
   budget,

@@ -13,7 +13,9 @@ export const addressesDeleted = (node: string): Fault => ({
     const shown = await run(["ip", "-n", node, "-o", "address"]);
     const lines = shown.split("\n").flatMap((line) => {
       const [, device, address, length] = /^\d+: +(\S+) +inet6? ([0-9a-f.:]+)\/(\d+)/.exec(line) ?? [];
-      return address !== undefined && wanted.has(address) ? [`address delete ${address}/${length} dev ${device}\n`] : [];
+      return address !== undefined && wanted.has(address)
+        ? [`address delete ${address}/${length} dev ${device}\n`]
+        : [];
     });
     await run(["ip", "-n", node, "-batch", "-"], lines.join(""));
   },
@@ -51,7 +53,8 @@ export const foreignMark = (node: string): Fault => ({
 export const forwardDropped = (node: string): Fault => ({
   what: `forward policy of drop on ${node}`,
   inject: async () => {
-    const rules = "table inet foreign {\n  chain forward {\n    type filter hook forward priority 0\n    policy drop\n  }\n}\n";
+    const rules =
+      "table inet foreign {\n  chain forward {\n    type filter hook forward priority 0\n    policy drop\n  }\n}\n";
     await inNode(node, ["nft", "-f", "-"], rules);
   },
   heal: async () => void (await dropTable(node)),

@@ -7,7 +7,8 @@ export const killAll = (node: string): Fault => ({
   what: `kill -9 of all processes on ${node}`,
   inject: async (lab) => {
     const pids = lab.processes(node);
-    if (pids.length === 0) throw new OperationalError("NOT_FOUND", `nothing runs on ${node} that could be killed`);
+    if (pids.length === 0)
+      throw new OperationalError("NOT_FOUND", `nothing runs on ${node} that could be killed`);
     lab.signal(pids, "SIGKILL");
   },
   heal: (lab) => lab.subject.start(node),
@@ -28,7 +29,8 @@ export function hang(node: string): Fault {
 
 function pidOf(lab: Lab, node: string, job: "brain" | "redundancy"): number {
   const pid = lab.subject.process(node, job);
-  if (pid === undefined) throw new OperationalError("NOT_FOUND", `${lab.subject.name} has no ${job} process on ${node}`);
+  if (pid === undefined)
+    throw new OperationalError("NOT_FOUND", `${lab.subject.name} has no ${job} process on ${node}`);
   return pid;
 }
 

@@ -14,6 +14,8 @@ interface Connection {
   readonly keys: Map<number, object>;
   /** Server first: when the next line is due. */
   due: MonotonicMs;
+  /** Whether the probe that was settled last was answered in time. */
+  flows: boolean;
 }
 
 /**
@@ -21,7 +23,8 @@ interface Connection {
  * pushed by the server while the client is silent (server first: after a takeover the first packet that
  * the new Active sees of such a flow comes from the backend).
  *
- * A connection that dies counts one bad probe and is then left out; `kept` tells how many lived on.
+ * A connection that dies counts one bad probe and is then left out. Kept are those that in the end are
+ * alive and carry lines in time again: one that hangs until some distant time-out is as good as dead.
  */
 export class EstablishedStream implements Stream {
   readonly #spec: StreamSpec;
@@ -47,7 +50,15 @@ export class EstablishedStream implements Stream {
   #connect(): Promise<boolean> {
     const { address, port, kind, interval, connections } = this.#spec;
     const socket = connect({ host: address, port });
-    const one: Connection = { socket, alive: true, next: 0, sent: 0, keys: new Map(), due: instant(0) };
+    const one: Connection = {
+      socket,
+      alive: true,
+      next: 0,
+      sent: 0,
+      keys: new Map(),
+      due: instant(0),
+      flows: true,
+    };
     let text = "";
     socket.setNoDelay(true);
     return new Promise((resolve) => {
@@ -69,8 +80,8 @@ export class EstablishedStream implements Stream {
             continue;
           }
           one.backend = line;
-          // Spread, so that the connections' lines are not due all at once.
-          one.due = instant(hostClock.monotonic() + interval * connections);
+          // Phases spread the connections' lines over their period.
+          one.due = instant(hostClock.monotonic() + interval * (1 + this.#opened));
           this.#connections.push(one);
           settled(true);
         }
@@ -98,7 +109,7 @@ export class EstablishedStream implements Stream {
       if (!one?.alive) continue;
       const key = {};
       one.keys.set(one.sent, key);
-      this.#pending.add(key, due);
+      this.#pending.add(key, due, () => (one.flows = false));
       one.socket.write(`${one.sent++}\n`);
       return;
     }
@@ -112,12 +123,13 @@ export class EstablishedStream implements Stream {
     if (due === undefined) {
       const key = one.keys.get(number);
       one.keys.delete(number);
-      if (key !== undefined) this.#pending.settle(key, now);
+      if (key !== undefined && this.#pending.settle(key, now)) one.flows = true;
       return undefined;
     }
     // Server first: lines that were swept as late are recorded already.
     if (due >= one.due - 0.5 * this.#step) {
-      this.#record(instant(due), now, now - due > this.#spec.deadline ? "timeout" : undefined);
+      one.flows = now - due <= this.#spec.deadline;
+      this.#record(instant(due), now, one.flows ? undefined : "timeout");
       one.due = instant(due + this.#step);
     }
     return undefined;
@@ -133,12 +145,14 @@ export class EstablishedStream implements Stream {
     for (const one of this.#connections)
       while (one.alive && now - one.due > this.#spec.deadline) {
         this.#record(one.due, now, "timeout");
+        one.flows = false;
         one.due = instant(one.due + this.#step);
       }
   }
 
   kept(): { before: number; kept: number } {
-    return { before: this.#opened, kept: this.#connections.filter(({ alive }) => alive).length };
+    const kept = this.#connections.filter(({ alive, flows }) => alive && flows).length;
+    return { before: this.#opened, kept };
   }
 
   close(): void {

@@ -19,8 +19,7 @@ export class HttpStream implements Stream {
   fire(due: MonotonicMs): void {
     const { address, port, backends } = this.#spec;
     const asked = request({ host: address, port, path: "/name", agent: this.#agent });
-    const settle = (error?: string): void =>
-      void this.#pending.settle(asked, hostClock.monotonic(), error);
+    const settle = (error?: string): void => void this.#pending.settle(asked, hostClock.monotonic(), error);
     this.#pending.add(asked, due, () => asked.destroy());
     asked.on("error", (error) => settle(classify(error)));
     asked.on("response", (response) => {

@@ -23,7 +23,9 @@ export class UdpStream implements Stream {
     for (let i = 0; i < connections; i++) {
       const socket = createSocket(address.includes(":") ? "udp6" : "udp4");
       socket.on("message", (datagram) => this.#answer(datagram.toString("latin1")));
-      socket.on("error", (error) => this.#record(hostClock.monotonic(), hostClock.monotonic(), classify(error)));
+      socket.on("error", (error) =>
+        this.#record(hostClock.monotonic(), hostClock.monotonic(), classify(error)),
+      );
       await new Promise<void>((resolve) => socket.connect(port, address, resolve));
       this.#sockets.push(socket);
     }
@@ -44,7 +46,11 @@ export class UdpStream implements Stream {
     const [name = "", digits = ""] = text.split(" ");
     const key = this.#keys.get(Number(digits));
     if (key === undefined) return;
-    const fresh = this.#pending.settle(key, now, this.#spec.backends.includes(name) ? undefined : "wrong-server");
+    const fresh = this.#pending.settle(
+      key,
+      now,
+      this.#spec.backends.includes(name) ? undefined : "wrong-server",
+    );
     if (!fresh) this.#record(now, now, "duplicate");
   }
 

@@ -11,7 +11,8 @@ export function junit(report: DrillReport): string {
     const open = `  <testcase classname="drills.${run.subject}" name="${name}" time="${(last / 1000).toFixed(3)}"`;
     const reason = escapeXml(run.reason ?? "");
     if (run.verdict === "passed") return `${open}/>`;
-    const inner = run.verdict === "failed" ? `<failure message="${reason}"/>` : `<skipped message="${reason}"/>`;
+    const inner =
+      run.verdict === "failed" ? `<failure message="${reason}"/>` : `<skipped message="${reason}"/>`;
     return `${open}>${inner}</testcase>`;
   });
   return `<?xml version="1.0" encoding="UTF-8"?>

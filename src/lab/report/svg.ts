@@ -22,6 +22,8 @@ const COLOURS: Readonly<{ [what: string]: string }> = {
   off: "#ffffff",
 };
 const NODES = ["#1b6ca8", "#7a4fa3", "#2a8c7e", "#a3722a", "#5b5b5b"];
+const LEGEND =
+  "point: probe answered, the higher the later (root scale, top 200 ms); red bar: probe failed; band: from the fault to its heal";
 const GOOD = "#5aa7dc";
 const BAD = "#b2182b";
 
@@ -58,7 +60,9 @@ class Picture {
   lane(label: string, height: number, note = ""): void {
     this.add(
       text(LEFT - 10, this.y + height / 2 + (note === "" ? 4 : -2), label, 'text-anchor="end"'),
-      note === "" ? "" : text(LEFT - 10, this.y + height / 2 + 12, note, 'text-anchor="end" font-size="10" fill="#666"'),
+      note === ""
+        ? ""
+        : text(LEFT - 10, this.y + height / 2 + 12, note, 'text-anchor="end" font-size="10" fill="#666"'),
       `<line x1="${LEFT}" y1="${this.y + height}" x2="${WIDTH - RIGHT}" y2="${this.y + height}" stroke="#e4e4e4"/>`,
     );
   }
@@ -67,9 +71,18 @@ class Picture {
     this.lane(label, LANE);
     for (const { at, until = this.#to, what } of entries) {
       const [left, right] = [this.x(Math.max(at, this.#from)), this.x(Math.min(until, this.#to))];
-      this.add(box(left, this.y + 4, right - left, LANE - 8, colour(what), 'stroke="#888" stroke-width="0.4"'));
+      this.add(
+        box(left, this.y + 4, right - left, LANE - 8, colour(what), 'stroke="#888" stroke-width="0.4"'),
+      );
       if (right - left > 7 * what.length + 6)
-        this.add(text(left + 4, this.y + LANE / 2 + 4, what, `fill="${["backup", "off", "initialize"].includes(what) ? "#333" : "#fff"}" font-size="11"`));
+        this.add(
+          text(
+            left + 4,
+            this.y + LANE / 2 + 4,
+            what,
+            `fill="${["backup", "off", "initialize"].includes(what) ? "#333" : "#fff"}" font-size="11"`,
+          ),
+        );
     }
     this.y += LANE;
   }
@@ -84,11 +97,17 @@ class Picture {
       if (due < this.#from || due > this.#to) continue;
       const x = this.x(due).toFixed(1);
       if (error !== undefined) bad.push(`M${x} ${this.y + 3}V${floor}`);
-      else good.push(`M${x} ${(floor - Math.sqrt(Math.min(1, (done - due) / 200)) * (PROBES - 6)).toFixed(1)}h0`);
+      else
+        good.push(
+          `M${x} ${(floor - Math.sqrt(Math.min(1, (done - due) / 200)) * (PROBES - 6)).toFixed(1)}h0`,
+        );
     }
-    if (bad.length > 0) this.add(`<path d="${bad.join("")}" stroke="${BAD}" stroke-width="1.6" fill="none"/>`);
+    if (bad.length > 0)
+      this.add(`<path d="${bad.join("")}" stroke="${BAD}" stroke-width="1.6" fill="none"/>`);
     if (good.length > 0)
-      this.add(`<path d="${good.join("")}" stroke="${GOOD}" stroke-width="2" stroke-linecap="round" fill="none"/>`);
+      this.add(
+        `<path d="${good.join("")}" stroke="${GOOD}" stroke-width="2" stroke-linecap="round" fill="none"/>`,
+      );
     this.y += PROBES;
   }
 
@@ -101,19 +120,29 @@ class Picture {
     const step = tickStep(this.#to - this.#from);
     for (let at = Math.ceil(this.#from / step) * step; at <= this.#to; at += step) {
       const x = this.x(at).toFixed(1);
-      marks.push(`<line x1="${x}" y1="${TOP - 6}" x2="${x}" y2="${this.y + 4}" stroke="${at === 0 ? "#c0392b" : "#eeeeee"}"/>`);
-      marks.push(text(this.x(at), this.y + 18, at === 0 ? "fault" : `${at} ms`, 'text-anchor="middle" font-size="11" fill="#555"'));
+      marks.push(
+        `<line x1="${x}" y1="${TOP - 6}" x2="${x}" y2="${this.y + 4}" stroke="${at === 0 ? "#c0392b" : "#eeeeee"}"/>`,
+      );
+      marks.push(
+        text(
+          this.x(at),
+          this.y + 18,
+          at === 0 ? "fault" : `${at} ms`,
+          'text-anchor="middle" font-size="11" fill="#555"',
+        ),
+      );
     }
     return [...bands, ...marks].join("\n");
   }
 
   render(title: string, subtitle: string, fault: readonly TimelineEntry[]): string {
-    const height = this.y + 34;
+    const height = this.y + 54;
     return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" font-family="DejaVu Sans, Verdana, sans-serif" font-size="12">
 <rect width="${WIDTH}" height="${height}" fill="#fff"/>
 ${text(16, 26, title, 'font-size="17" font-weight="bold"')}
 ${text(16, 48, subtitle, 'fill="#444"')}
 ${this.backdrop(fault)}
+${text(16, height - 12, LEGEND, 'fill="#666" font-size="11"')}
 ${this.#parts.filter((part) => part !== "").join("\n")}
 </svg>
 `;
@@ -126,19 +155,29 @@ export function timelineSvg(run: DrillRun, samples: ReadonlyMap<string, readonly
   const picture = new Picture(-400, end);
   const lanes = (prefix: string): [string, TimelineEntry[]][] => {
     const found = run.timeline.filter(({ lane }) => lane.startsWith(`${prefix} `));
-    return [...new Set(found.map(({ lane }) => lane))].sort().map((lane) => [lane, found.filter((one) => one.lane === lane)]);
+    return [...new Set(found.map(({ lane }) => lane))]
+      .sort()
+      .map((lane) => [lane, found.filter((one) => one.lane === lane)]);
   };
   picture.spans("fault", fault, () => "#e08214");
   for (const { stream, longestGap, sent, good } of run.probes) {
     const note = sent === good ? "all answered" : `${sent - good} of ${sent} bad, gap ${longestGap} ms`;
     picture.probes(stream, note, samples.get(stream) ?? []);
   }
-  for (const [lane, entries] of lanes("role")) picture.spans(lane, entries, (what) => COLOURS[what] ?? "#999");
-  const nodes = [...new Set(run.timeline.flatMap(({ lane, what }) => (lane.startsWith("owner ") ? [what] : [])))].sort();
+  for (const [lane, entries] of lanes("role"))
+    picture.spans(lane, entries, (what) => COLOURS[what] ?? "#999");
+  const nodes = [
+    ...new Set(run.timeline.flatMap(({ lane, what }) => (lane.startsWith("owner ") ? [what] : []))),
+  ].sort();
   for (const [lane, entries] of lanes("owner"))
     for (const node of nodes) {
       const mine = entries.filter(({ what }) => what === node);
-      if (mine.length > 0) picture.spans(`${lane.slice(6)} on ${node}`, mine, (what) => NODES[nodes.indexOf(what) % NODES.length] ?? "#999");
+      if (mine.length > 0)
+        picture.spans(
+          `${lane.slice(6)} on ${node}`,
+          mine,
+          (what) => NODES[nodes.indexOf(what) % NODES.length] ?? "#999",
+        );
     }
   const { gap, lost, kept } = figuresOf(run.probes, run);
   const title = `${run.drill} #${run.repeat}, ${run.subject}: ${run.verdict}`;

@@ -1,4 +1,4 @@
-import type { DrillRun } from "../../contracts/drills.ts";
+import type { DrillBudget, DrillRun } from "../../contracts/drills.ts";
 import { figuresOf, quantile } from "../policy.ts";
 
 /** Columns padded to the widest cell; the first to the left, the rest to the right. */
@@ -48,13 +48,16 @@ export function drillTable(runs: readonly DrillRun[]): string {
     const ran = all.filter(({ verdict, probes }) => verdict !== "skipped" && probes.length > 0);
     const counts = { passed: 0, failed: 0, skipped: 0 };
     for (const { verdict } of all) counts[verdict]++;
-    const verdict = Object.entries(counts).flatMap(([word, n]) => (n > 0 ? [all.length > 1 ? `${n} ${word}` : word] : []));
-    if (ran.length === 0) return [name, String(all.length), ...heads.slice(3).map(() => "-"), verdict.join(", ")];
+    const verdict = Object.entries(counts).flatMap(([word, n]) =>
+      n > 0 ? [all.length > 1 ? `${n} ${word}` : word] : [],
+    );
+    if (ran.length === 0)
+      return [name, String(all.length), ...heads.slice(3).map(() => "-"), verdict.join(", ")];
     const figures = ran.map((run) => figuresOf(run.probes, run));
     const stalls = ran.map(({ probes }) =>
       Math.max(0, ...probes.filter(({ established }) => established).map(({ longestGap }) => longestGap)),
     );
-    const { budget } = ran[0] ?? { budget: {} };
+    const budget: DrillBudget = ran[0]?.budget ?? {};
     return [
       name,
       String(all.length),

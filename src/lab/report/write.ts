@@ -21,7 +21,10 @@ export function writeReport(directory: string, report: DrillReport, watched: rea
     writeFileSync(join(directory, "junit.xml"), junit(report));
     for (const { run, samples } of watched) {
       if (run.verdict === "skipped" || run.probes.length === 0) continue;
-      writeFileSync(join(directory, `${run.drill}-${run.repeat}-${run.subject}.svg`), timelineSvg(run, samples));
+      writeFileSync(
+        join(directory, `${run.drill}-${run.repeat}-${run.subject}.svg`),
+        timelineSvg(run, samples),
+      );
     }
   } catch (error) {
     throw new OperationalError("FILE_UNREADABLE", `the report could not be written: ${messageOf(error)}`);

@@ -73,7 +73,9 @@ export function dnatRules(site: Site): string {
     const pool = site.pools[service.forward.pool];
     return service.listen.flatMap(({ address, ports, protocol }) => {
       const family = ipFamily(address);
-      const backends = Object.values(pool?.backends ?? {}).filter(({ at }) => ipFamily(at.address) === family);
+      const backends = Object.values(pool?.backends ?? {}).filter(
+        ({ at }) => ipFamily(at.address) === family,
+      );
       if (backends.length === 0) return [];
       const ip = family === 4 ? "ip" : "ip6";
       const map = backends.map(({ at }, slot) => `${slot} : ${at.address} . ${at.port}`).join(", ");

@@ -15,6 +15,7 @@ export class Keepalived implements Subject {
   readonly #lab: Lab;
   readonly #log = new LogKeeper();
   readonly #roles: RoleEvent[] = [];
+  #starts = 0;
   readonly #pids = new Map<string, number>();
 
   constructor(lab: Lab) {
@@ -28,14 +29,27 @@ export class Keepalived implements Subject {
 
   async start(node: string): Promise<void> {
     const { site, plan } = this.#lab;
-    const dir = `${this.#lab.work}/${node}`;
+    // A directory per start: keepalived takes a dead process's id in an old pid file for a running one.
+    const dir = `${this.#lab.work}/${node}-keepalived-${++this.#starts}`;
     mkdirSync(dir, { recursive: true });
     writeFileSync(`${dir}/keepalived.conf`, keepalivedConfig(site, this.#lab.host(node), plan.hosts));
     writeFileSync(`${dir}/dnat.nft`, `table inet peer\ndelete table inet peer\n${dnatRules(site)}`);
     await run(["ip", "netns", "exec", node, "nft", "-f", `${dir}/dnat.nft`]);
     const child = this.#lab.spawn(
       node,
-      ["keepalived", "-n", "-l", "-D", "-P", "-f", `${dir}/keepalived.conf`, "-p", `${dir}/main.pid`, "-r", `${dir}/vrrp.pid`],
+      [
+        "keepalived",
+        "-n",
+        "-l",
+        "-D",
+        "-P",
+        "-f",
+        `${dir}/keepalived.conf`,
+        "-p",
+        `${dir}/main.pid`,
+        "-r",
+        `${dir}/vrrp.pid`,
+      ],
       { stdio: ["ignore", "pipe", "pipe"] },
     );
     if (child.pid !== undefined) this.#pids.set(node, child.pid);
