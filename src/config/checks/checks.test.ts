@@ -25,7 +25,7 @@ function base() {
 type Draft = { [K in keyof SiteInput]-?: NonNullable<SiteInput[K]> };
 
 function told(change: (draft: Draft) => void): string[] {
-  const draft = structuredClone(base()) as Draft;
+  const draft = structuredClone<SiteInput>(base()) as Draft;
   change(draft);
   const report = examineSource({ file: "s", value: draft, positions: new Positions(), issues: [] });
   return [
