@@ -1,0 +1,154 @@
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { readFileSync, readdirSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterEach, describe, expect, it } from "vitest";
+import type { ProbeOutcome } from "../contracts/drills.ts";
+import { labRefused, runningLabs, startLab } from "./outer.ts";
+import { findProgram } from "./shell.ts";
+
+const refused = labRefused() ?? (findProgram("nft") === undefined ? "nft is not installed" : undefined);
+const peer = refused ?? (findProgram("keepalived") === undefined ? "keepalived is not installed" : undefined);
+const SITE = new URL("../../examples/two-tier/site.yaml", import.meta.url).pathname;
+const cli = (...args: string[]): string[] => [
+  "--import",
+  import.meta.resolve("tsx"),
+  new URL("../cli/main.ts", import.meta.url).pathname,
+  ...args,
+];
+
+/** Processes, threads of namespaces and links of this host that a lab could have left behind. */
+function traces(): string[] {
+  const inLab = readdirSync("/proc").filter((entry) => {
+    try {
+      return (
+        /^\d+$/.test(entry) && readFileSync(`/proc/${entry}/environ`, "utf8").includes(`NINES_LAB=${MARK}`)
+      );
+    } catch {
+      return false;
+    }
+  });
+  const links = spawnSync(findProgram("ip") ?? "ip", ["-o", "link"], { encoding: "utf8" }).stdout;
+  return [...inLab, ...links.split("\n").filter((line) => /br-front|lb1-eth/.test(line))];
+}
+/** Marks the labs of this run, so that others on the machine are none of its business. */
+const MARK = `test-${process.pid}`;
+
+const started: ChildProcess[] = [];
+afterEach(async () => {
+  for (const child of started.splice(0)) child.kill("SIGKILL");
+  for (const { name, pid } of runningLabs()) if (name.startsWith(MARK)) process.kill(pid, "SIGKILL");
+  await sleep(50);
+});
+
+async function until(what: () => boolean, within = 10_000): Promise<boolean> {
+  for (let waited = 0; waited < within; waited += 50) {
+    if (what()) return true;
+    await sleep(50);
+  }
+  return what();
+}
+
+/** A process that holds a lab as `nines drill` does, in its own process group. */
+async function holder(name: string): Promise<{ child: ChildProcess; lab: number }> {
+  const code = `const { startLab } = await import(${JSON.stringify(new URL("./outer.ts", import.meta.url).href)});
+    startLab(${JSON.stringify(name)}, ["sh", "-c", "ip netns add x; sleep 600 & sleep 601"]);
+    setInterval(() => {}, 1000);`;
+  const child = spawn(
+    process.execPath,
+    ["--import", import.meta.resolve("tsx"), "--input-type=module", "-e", code],
+    {
+      detached: true,
+      stdio: "ignore",
+    },
+  );
+  started.push(child);
+  await until(() => runningLabs().some((one) => one.name === name));
+  const lab = runningLabs().find((one) => one.name === name);
+  if (lab === undefined) throw new Error("the lab did not start");
+  return { child, lab: lab.pid };
+}
+
+describe.skipIf(refused !== undefined)("a lab", () => {
+  it("is gone without a trace after kill -9 of the process that runs it", async () => {
+    const { child } = await holder(`${MARK}-kill`);
+    expect(traces().length).toBeGreaterThan(0);
+    child.kill("SIGKILL");
+    await until(() => traces().length === 0);
+    expect(traces()).toEqual([]);
+  });
+
+  it("is gone after kill -9 of unshare, and of its own first process", async () => {
+    const { lab } = await holder(`${MARK}-inner`);
+    process.kill(lab, "SIGKILL");
+    await until(() => traces().length === 0);
+    const again = await holder(`${MARK}-outer`);
+    const parent = /^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${again.lab}/status`, "utf8"))?.[1];
+    process.kill(Number(parent), "SIGKILL");
+    await until(() => traces().length === 0);
+    expect(traces()).toEqual([]);
+  });
+
+  it("measures an outage of known length within an interval, and tells errors apart", async () => {
+    const script = new URL("./testing/outage.ts", import.meta.url).pathname;
+    const child = startLab(
+      `${MARK}-outage`,
+      [process.execPath, "--import", import.meta.resolve("tsx"), script, "400"],
+      ["ignore", "pipe", "inherit"],
+    );
+    started.push(child);
+    let said = "";
+    child.stdout?.on("data", (chunk: Buffer) => (said += chunk.toString()));
+    await new Promise((resolve) => child.on("close", resolve));
+    const { made, lag, outcomes } = JSON.parse(said) as {
+      made: number;
+      lag: number;
+      outcomes: ProbeOutcome[];
+    };
+    const of = (stream: string): ProbeOutcome => {
+      const found = outcomes.find((one) => one.stream === stream);
+      if (found === undefined) throw new Error(`no outcome of ${stream}`);
+      return found;
+    };
+    // Two intervals: one at each end; nft itself takes a few ms to switch, and the prober's own lag.
+    const slack = 20 + 25 + lag;
+    for (const stream of ["connect", "udp", "http"]) {
+      const [first] = of(stream).gaps;
+      expect(
+        Math.abs((first?.to ?? 0) - (first?.from ?? 0) - made),
+        `${stream} ${JSON.stringify(first)}`,
+      ).toBeLessThan(slack);
+      expect(first?.error).toBe("timeout");
+    }
+    expect(Object.keys(of("elsewhere").errors)).toContain("wrong-server");
+    expect(of("elsewhere").good).toBe(0);
+    expect(Object.keys(of("closed").errors)).toContain("refused");
+    // The killed backend resets what was established, and refuses what is new; the prober goes on.
+    for (const stream of ["client-first", "server-first"]) {
+      expect(of(stream).established).toEqual({ before: 10, kept: 0 });
+      expect(of(stream).gaps[0]?.error).toBe("timeout");
+      expect((of(stream).errors["reset"] ?? 0) + (of(stream).errors["closed"] ?? 0)).toBe(10);
+    }
+    expect(of("connect").errors["refused"]).toBeGreaterThan(0);
+  });
+});
+
+describe.skipIf(peer !== undefined)("drills, with keepalived as the subject", () => {
+  it("measure a power cut, write all reports, and leave nothing", () => {
+    const { status, stdout, stderr } = spawnSync(
+      process.execPath,
+      cli("drill", SITE, "power-cut", "brain-killed", "--subject", "keepalived", "--json"),
+      { encoding: "utf8" },
+    );
+    expect(stderr).toBe("");
+    const { runs } = JSON.parse(stdout) as {
+      runs: { drill: string; verdict: string; probes: ProbeOutcome[] }[];
+    };
+    const cut = runs.find(({ drill }) => drill === "power-cut");
+    const connect = cut?.probes.find(({ kind }) => kind === "connect");
+    // keepalived waits for three missed advertisements of 100 ms: a run without a gap would have cut nothing.
+    expect(connect?.longestGap).toBeGreaterThan(150);
+    expect(runs.find(({ drill }) => drill === "brain-killed")?.verdict).toBe("skipped");
+    expect(status).toBe(cut?.verdict === "passed" ? 0 : 1);
+    expect(runningLabs().filter(({ name }) => name.startsWith("drill-"))).toEqual([]);
+  });
+});
