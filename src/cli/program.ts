@@ -2,6 +2,12 @@ import { Command } from "commander";
 import { registerCheck } from "./commands/check.ts";
 import { registerDrill } from "./commands/drill.ts";
 import { registerLab } from "./commands/lab.ts";
+import { registerBackends } from "./commands/backends.ts";
+import { registerCompletion } from "./commands/completion.ts";
+import { registerExplain } from "./commands/explain.ts";
+import { registerReload } from "./commands/reload.ts";
+import { registerStatus } from "./commands/status.ts";
+import { registerSwitchover } from "./commands/switchover.ts";
 import { registerRun } from "./commands/run.ts";
 import { registerVersion } from "./commands/version.ts";
 import { version } from "./version.ts";
@@ -11,10 +17,16 @@ import { version } from "./version.ts";
  * heavy it imports inside its action, so that `nines --help` and shell completion stay quick.
  */
 const commands: readonly ((program: Command) => void)[] = [
-  registerCheck,
-  registerDrill,
-  registerLab,
   registerRun,
+  registerStatus,
+  registerSwitchover,
+  registerReload,
+  registerBackends,
+  registerExplain,
+  registerCheck,
+  registerLab,
+  registerDrill,
+  registerCompletion,
   registerVersion,
 ];
 

@@ -1,12 +1,9 @@
 import { readFileSync } from "node:fs";
-import { readFile } from "node:fs/promises";
-import { parse } from "yaml";
-import { siteSchema } from "../config/schema/site.ts";
-import { OperationalError } from "../base/errors.ts";
+import { loadSite } from "../config/load.ts";
+import { OperationalError, formatConfigIssue } from "../base/errors.ts";
 import { planFor } from "../redundancy/plan.ts";
 import type { BackendStatus } from "../contracts/forwarding.ts";
 import type { BrainPorts } from "./ports.ts";
-import { createHash } from "node:crypto";
 import { ms } from "../base/time.ts";
 
 /** The rooms of this program as the brain's ports. */
@@ -16,10 +13,8 @@ export function brainPorts(): BrainPorts {
   return {
     version,
     loadSite: async (file) => {
-      const text = await readFile(file, "utf8");
-      const parsed = siteSchema.safeParse(parse(text));
-      if (!parsed.success) throw new OperationalError("FILE_UNREADABLE", parsed.error.message);
-      return { site: parsed.data, digest: createHash("sha256").update(text).digest("hex"), warnings: [] };
+      const { site, digest, warnings } = await loadSite(file);
+      return { site, digest, warnings: warnings.map(formatConfigIssue) };
     },
     plan: planFor,
     differences: () => [],
@@ -43,13 +38,13 @@ export function brainPorts(): BrainPorts {
         stop: () => {},
         statuses: () => statuses,
         setAdmin: () => Promise.reject(new OperationalError("NOT_FOUND", "not yet")),
-        counters: () => ({}),
+        metrics: () => [],
       };
     },
     forwarder: () => ({
       apply: () => {},
       problem: () => "",
-      counters: () => ({}),
+      metrics: () => [],
       stop: () => Promise.resolve(),
     }),
   };

@@ -1,5 +1,6 @@
 /** What the brain needs of the rooms, in its own words; compose.ts plugs the rooms in. */
 import type { BackendStatus, AdminState } from "../contracts/forwarding.ts";
+import type { MetricSample } from "../contracts/metrics.ts";
 import type { RedundancyPlan } from "../contracts/redundancy.ts";
 import type { Site } from "../contracts/site.ts";
 import type { ChildWish } from "./messages-parent.ts";
@@ -18,7 +19,7 @@ export interface HealthPort {
   statuses(): readonly BackendStatus[];
   /** Throws OperationalError NOT_FOUND; settles when a persistent state is on disk. */
   setAdmin(pool: string, backend: string, state: AdminState, persist: boolean): Promise<void>;
-  counters(): Readonly<Record<string, number>>;
+  metrics(): readonly MetricSample[];
 }
 
 export interface ForwarderPort {
@@ -26,7 +27,7 @@ export interface ForwarderPort {
   apply(site: Site, backends: readonly BackendStatus[]): void;
   /** Empty where the kernel has what it should have; otherwise why not. */
   problem(): string;
-  counters(): Readonly<Record<string, number>>;
+  metrics(): readonly MetricSample[];
   /** `remove`: nothing of it stays in the kernel. Otherwise it goes on forwarding. */
   stop(remove: boolean): Promise<void>;
 }

@@ -282,12 +282,11 @@ export class Brain {
       },
       reload: () => this.reload(),
       upgrade: () => this.#context.tell({ type: "upgrade" }),
-      metrics: () =>
-        metricSamples(this.status(), {
-          health: this.#health.counters(),
-          forwarder: this.#forwarder.counters(),
-          process: process.memoryUsage.rss(),
-        }),
+      metrics: () => [
+        ...metricSamples(this.status(), process.memoryUsage.rss()),
+        ...this.#health.metrics(),
+        ...this.#forwarder.metrics(),
+      ],
     };
   }
 

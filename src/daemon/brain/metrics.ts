@@ -1,15 +1,8 @@
 import type { NodeStatus } from "../../contracts/api.ts";
 import type { MetricSample } from "../../contracts/metrics.ts";
 
-interface RoomCounters {
-  readonly health: Readonly<Record<string, number>>;
-  readonly forwarder: Readonly<Record<string, number>>;
-  /** Resident memory of the brain, in bytes. */
-  readonly process: number;
-}
-
-/** /metrics, from the same facts as `nines status`. */
-export function metricSamples(status: NodeStatus, rooms: RoomCounters): MetricSample[] {
+/** From the same facts as `nines status`; rooms add their own. `memory`: resident bytes of the brain. */
+export function metricSamples(status: NodeStatus, memory: number): MetricSample[] {
   const samples: MetricSample[] = [];
   type Labels = Readonly<Record<string, string>>;
   const gauge = (name: string, help: string, labels: Labels, value: number): void => {
@@ -19,7 +12,7 @@ export function metricSamples(status: NodeStatus, rooms: RoomCounters): MetricSa
     samples.push({ name, help, kind: "counter", labels, value });
   };
   gauge("nines_daemon_build_info", "The version that runs.", { version: status.version }, 1);
-  gauge("nines_daemon_memory_bytes", "Resident memory of the brain.", {}, rooms.process);
+  gauge("nines_daemon_memory_bytes", "Resident memory of the brain.", {}, memory);
   for (const { name, index, phase, restarts } of status.processes) {
     const labels = { process: name, index: String(index) };
     gauge(
@@ -86,26 +79,12 @@ export function metricSamples(status: NodeStatus, rooms: RoomCounters): MetricSa
       gauge("nines_health_backend_weight", "Share of new connections.", labels, each.effectiveWeight);
     }
   }
-  for (const [event, value] of Object.entries(rooms.health))
-    counter(
-      "nines_health_events_total",
-      "What the health checks counted, by kind.",
-      { event: snake(event) },
-      value,
-    );
   gauge(
     "nines_forwarding_good",
     "1 while the kernel's tables are as they should be.",
     {},
     status.forwarding.good ? 1 : 0,
   );
-  for (const [event, value] of Object.entries(rooms.forwarder))
-    counter(
-      "nines_forwarding_events_total",
-      "What the forwarder counted, by kind.",
-      { event: snake(event) },
-      value,
-    );
   return samples;
 }
 

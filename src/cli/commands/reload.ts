@@ -1,0 +1,19 @@
+import type { Command } from "commander";
+import type { ReloadOutcome } from "../../contracts/api.ts";
+import { withRuntime } from "../client.ts";
+import { CommandExit } from "../exit-codes.ts";
+
+export function registerReload(program: Command): void {
+  withRuntime(program.command("reload"))
+    .description("read the site file anew; only what is different is touched, and mistakes change nothing")
+    .option("--json", "the outcome as JSON")
+    .action(async (options: { json?: boolean; runtime?: string }) => {
+      const { ask, findRuntime } = await import("../client.ts");
+      const outcome = await ask<ReloadOutcome>(await findRuntime(options.runtime), "POST", "/v1/reload", {});
+      if (options.json === true) console.log(JSON.stringify(outcome));
+      if (!outcome.ok) throw new CommandExit("config", `${outcome.errors.join("\n")}\nnothing was changed`);
+      if (options.json === true) return;
+      if (outcome.changes.length === 0) console.log("the site file says what it said before; nothing to do");
+      for (const change of outcome.changes) console.log(change);
+    });
+}
