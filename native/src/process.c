@@ -16,11 +16,16 @@
 #include <time.h>
 #include <unistd.h>
 
-static napi_value n_mlockall(napi_env env, napi_callback_info info) {
-  napi_value argv[1];
-  int flags;
-  if (!take(env, info, 1, argv, NULL) || !take_int(env, argv[0], &flags)) return NULL;
-  return answer(env, flags == 0 ? munlockall() : mlockall(flags));
+// lockRange(address, length): what of it is in memory stays there, and what comes later (MLOCK_ONFAULT).
+// For mappings of files only: V8 gives anonymous memory back by madvise, which fails on locked memory, and
+// then ends the process. So mlockall is not offered.
+static napi_value n_lock_range(napi_env env, napi_callback_info info) {
+  napi_value argv[2];
+  int64_t address, length;
+  if (!take(env, info, 2, argv, NULL)) return NULL;
+  if (napi_get_value_int64(env, argv[0], &address) != napi_ok || napi_get_value_int64(env, argv[1], &length) != napi_ok)
+    return give_int(env, -EINVAL);
+  return answer(env, mlock2((void *)(intptr_t)address, (size_t)length, MLOCK_ONFAULT));
 }
 
 // schedSet(policy, priority): of the calling thread. Children and threads made by it afterwards inherit it,
@@ -83,7 +88,20 @@ static napi_value n_capget(napi_env env, napi_callback_info info) {
 }
 
 // Capabilities belong to threads, and Node has several from its start. Each one drops its own, in a signal
-// handler (as libpsx does); system calls only, so that it is safe there.
+// handler; system calls only, so that it is safe there. The signal is the one by which glibc itself makes
+// setuid hold for all threads: the only one that no thread has blocked (Node's inspector blocks all others).
+// glibc keeps programs away from it, so it is set by the kernel's own call, for the time of this one only.
+#define EVERY_THREAD 33
+struct kernel_sigaction {
+  void (*handler)(int);
+  unsigned long flags;
+  void (*restorer)(void);
+  unsigned long mask;
+};
+static long kernel_sigaction(int number, const struct kernel_sigaction *set, struct kernel_sigaction *old) {
+  return syscall(SYS_rt_sigaction, number, set, old, sizeof(unsigned long));
+}
+
 static struct {
   uint32_t keep[2];
   sem_t done;
@@ -125,11 +143,15 @@ static napi_value n_drop_capabilities(napi_env env, napi_callback_info info) {
   if (!take(env, info, 2, argv, NULL) || !take_u32(env, argv[0], &drop.keep[0]) ||
       !take_u32(env, argv[1], &drop.keep[1]))
     return NULL;
-  int signal_number = SIGRTMAX - 2;
-  struct sigaction action = {.sa_handler = on_drop, .sa_flags = SA_RESTART}, before;
+  // glibc fills in the restorer that x86-64 needs: borrowed from an ordinary signal's action.
+  struct sigaction action = {.sa_handler = on_drop, .sa_flags = SA_RESTART}, ordinary;
+  struct kernel_sigaction ours, before;
   sigfillset(&action.sa_mask);
   drop.failed = 0;
-  if (sem_init(&drop.done, 0, 0) != 0 || sigaction(signal_number, &action, &before) != 0) return answer(env, -1);
+  if (sem_init(&drop.done, 0, 0) != 0 || sigaction(SIGRTMAX, &action, &ordinary) != 0 ||
+      kernel_sigaction(SIGRTMAX, NULL, &ours) != 0 || sigaction(SIGRTMAX, &ordinary, NULL) != 0 ||
+      kernel_sigaction(EVERY_THREAD, &ours, &before) != 0)
+    return answer(env, -1);
   pid_t process = getpid(), self = (pid_t)syscall(SYS_gettid);
   DIR *tasks = opendir("/proc/self/task");
   int failed = tasks == NULL ? errno : 0;
@@ -137,7 +159,7 @@ static napi_value n_drop_capabilities(napi_env env, napi_callback_info info) {
   for (struct dirent *entry; tasks != NULL && (entry = readdir(tasks)) != NULL;) {
     pid_t thread = (pid_t)atoi(entry->d_name);
     if (thread <= 0 || thread == self) continue;
-    if (syscall(SYS_tgkill, process, thread, signal_number) == 0) asked++;
+    if (syscall(SYS_tgkill, process, thread, EVERY_THREAD) == 0) asked++;
     else if (errno != ESRCH) failed = errno;
   }
   if (tasks != NULL) closedir(tasks);
@@ -156,7 +178,7 @@ static napi_value n_drop_capabilities(napi_env env, napi_callback_info info) {
   if (failed == 0) failed = here != 0 ? here : drop.failed;
   // A thread that was late would be killed by the signal's default action: the handler stays then.
   if (failed != ETIMEDOUT) {
-    sigaction(signal_number, &before, NULL);
+    kernel_sigaction(EVERY_THREAD, &before, NULL);
     sem_destroy(&drop.done);
   }
   return give_int(env, -failed);
@@ -179,7 +201,7 @@ static napi_value n_unshare(napi_env env, napi_callback_info info) {
 
 bool define_process(napi_env env, napi_value exports) {
   static const function_t functions[] = {
-      {"mlockall", n_mlockall},   {"schedSet", n_sched_set}, {"schedGet", n_sched_get},
+      {"lockRange", n_lock_range},   {"schedSet", n_sched_set}, {"schedGet", n_sched_get},
       {"prctl", n_prctl},         {"setrlimit", n_setrlimit}, {"capget", n_capget},
       {"dropCapabilities", n_drop_capabilities},
       {"setns", n_setns},         {"unshare", n_unshare},

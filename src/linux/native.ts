@@ -58,7 +58,7 @@ export interface Native {
   watchStop(watch: WatchHandle): number;
   watchClose(watch: WatchHandle): number;
   watchRef(watch: WatchHandle, on: 0 | 1): number;
-  mlockall(flags: number): number;
+  lockRange(address: number, length: number): number;
   schedSet(policy: number, priority: number): number;
   schedGet(): number;
   prctl(option: number, a: number, b: number): number;
