@@ -20,16 +20,16 @@ export default defineSite({
       priorities: { lb1: 110, lb2: 100 },
       interval: "100ms",
       members: [
-        // The first IPv6 address of a virtual router is link-local (RFC 9568, 5.2.9).
+        // A virtual router of IPv6 also has a link-local address (RFC 9568, 5.2.9); it is made from the VRID.
         {
           interface: "eth0",
           vrid: 51,
-          addresses: ["10.0.0.1", "fe80::200:5eff:fe00:233", "2001:db8::1"],
+          addresses: ["10.0.0.1", "2001:db8::1"],
         },
         {
           interface: "eth1",
           vrid: 52,
-          addresses: ["10.1.0.1", "fe80::200:5eff:fe00:234", "2001:db8:1::1"],
+          addresses: ["10.1.0.1", "2001:db8:1::1"],
         },
       ],
     },

@@ -52,10 +52,3 @@ export function unusable(address: IpAddress): string | undefined {
   }
   return bytes.every((byte, i) => byte === (i === 15 ? 1 : 0)) ? "the loopback address" : undefined;
 }
-
-/**
- * A link-local address for a virtual router that is unique on its link as its VRID is: the interface
- * identifier of the protocol's MAC address 00-00-5E-00-02-{VRID} (RFC 9568, 7.3; RFC 4291, appendix A).
- */
-export const linkLocalFor = (vrid: number): string =>
-  `fe80::200:5eff:fe00:2${vrid.toString(16).padStart(2, "0")}`;

@@ -243,20 +243,6 @@ const cases: readonly (readonly [string, (draft: Draft) => void, readonly (strin
     [/multicast/],
   ],
   [
-    "IPv6 without link-local first",
-    (d) => {
-      member(d).addresses.push("2001:db8::1");
-    },
-    [/first IPv6 address of VRID 51 is not link-local/],
-  ],
-  [
-    "IPv6 with a hidden link-local",
-    (d) => {
-      member(d).addresses.push({ address: "fe80::1", advertise: false }, "2001:db8::1");
-    },
-    [/not link-local/],
-  ],
-  [
     "no IPv4 advertised",
     (d) => {
       edge(d).members.push({

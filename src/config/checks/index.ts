@@ -16,7 +16,6 @@ export const allChecks: readonly Check[] = [
   routers.interfaces,
   routers.vrids,
   routers.virtualAddresses,
-  routers.linkLocalFirst,
   routers.fourIsAdvertised,
   routers.peers,
   routers.tracks,

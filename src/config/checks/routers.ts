@@ -3,7 +3,7 @@ import { ipFamily, isLinkLocal6 } from "../../base/addresses.ts";
 import { type DurationMs, ms, seconds } from "../../base/time.ts";
 import { formatDuration } from "../../base/units.ts";
 import type { Site } from "../schema/site.ts";
-import { allVirtualAddresses, interfaceOf, linkLocalFor, memberAddresses, unusable } from "./addresses.ts";
+import { allVirtualAddresses, interfaceOf, memberAddresses, unusable } from "./addresses.ts";
 import { type Check, type CheckContext, mustExist } from "./context.ts";
 
 type Router = Site["virtualRouters"][string];
@@ -164,32 +164,7 @@ export const virtualAddresses: Check = ({ site, error }) => {
   }
 };
 
-/** RFC 9568, 5.2.9 with erratum 8300: the first IPv6 address of an advertisement is link-local. */
-export const linkLocalFirst: Check = ({ site, error }) => {
-  for (const [name, router] of routersOf(site)) {
-    for (const [index, member] of router.members.entries()) {
-      const six = memberAddresses(member, name, index).filter((a) => ipFamily(a.address) === 6);
-      const [first] = six;
-      if (!first) continue;
-      // Version 2 has no IPv6: the schema says so.
-      if (router.version === 2) continue;
-      const advertised = six.find((a) => a.advertise);
-      if (!advertised)
-        error(
-          first.path,
-          "no IPv6 address of this member is advertised",
-          "leave advertise: true on the link-local one",
-        );
-      else if (!isLinkLocal6(advertised.address))
-        error(
-          advertised.path,
-          `the first IPv6 address of VRID ${member.vrid} is not link-local`,
-          `write ${linkLocalFor(member.vrid)} before it (RFC 9568, 5.2.9)`,
-        );
-    }
-  }
-};
-
+/** An IPv6 virtual router without a link-local address is given one (RFC 9568, 5.2.9); IPv4 has no such. */
 export const fourIsAdvertised: Check = ({ site, error }) => {
   for (const [name, router] of routersOf(site)) {
     for (const [index, member] of router.members.entries()) {
