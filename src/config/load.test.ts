@@ -143,7 +143,7 @@ describe("the digest", () => {
   });
 });
 
-describe("files", () => {
+describe("files", { timeout: 30_000 }, () => {
   const directory = mkdtempSync(join(tmpdir(), "nines-load-"));
   afterAll(() => rmSync(directory, { recursive: true }));
   const file = (name: string, text: string): string => {

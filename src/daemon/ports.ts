@@ -3,6 +3,7 @@ import type { BackendStatus, AdminState } from "../contracts/forwarding.ts";
 import type { MetricSample } from "../contracts/metrics.ts";
 import type { RedundancyPlan } from "../contracts/redundancy.ts";
 import type { Site } from "../contracts/site.ts";
+import type { ChildContext } from "./child.ts";
 import type { ChildWish } from "./messages-parent.ts";
 
 export interface SiteFile {
@@ -40,6 +41,9 @@ export interface BrainPorts {
   differences(before: Site, after: Site): readonly string[];
   /** Processes that the site asks for beside brain and redundancy. */
   children(site: Site, node: string): readonly ChildWish[];
-  health(changed: () => void): HealthPort | Promise<HealthPort>;
+  health(
+    context: Pick<ChildContext, "clock" | "log" | "state" | "runtime">,
+    changed: () => void,
+  ): HealthPort | Promise<HealthPort>;
   forwarder(): ForwarderPort | Promise<ForwarderPort>;
 }

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { seededRandom } from "../base/random.ts";
-import { type MonotonicMs, NEVER, addTime, instant, ms } from "../base/time.ts";
+import { NEVER, addTime, instant, ms } from "../base/time.ts";
 import { type CheckPlan, type CheckState, initialCheckState, reasonOf, stepCheck } from "./machine.ts";
 
 const plan: CheckPlan = { interval: ms(1000), rise: 2, fall: 3, jitter: 0 };
@@ -51,7 +51,7 @@ describe("rise and fall", () => {
         fc.integer({ min: 1, max: 5 }),
         (text, rise, fall) => {
           const { healths } = run(text, { ...plan, rise, fall });
-          const counted = [...text].map((_, i) => text.slice(0, i + 1).replaceAll("0", ""));
+          const counted = Array.from(text, (_, i) => text.slice(0, i + 1).replaceAll("0", ""));
           let expected = "unknown";
           counted.forEach((before, i) => {
             if (text[i] !== "0" && before.endsWith("+".repeat(rise))) expected = "up";
@@ -120,8 +120,9 @@ describe("the schedule", () => {
     );
   });
   it("ignores verdicts that nobody waits for, and begins anew when replanned", () => {
-    const context = { now: instant(7) as MonotonicMs, config: plan, random };
-    const up = run("++").states[1] as CheckState;
+    const context = { now: instant(7), config: plan, random };
+    const [, up] = run("++").states;
+    if (!up) throw new Error("two verdicts give two states");
     const verdict = { outcome: "bad", reason: "late" } as const;
     expect(stepCheck(up, { type: "verdict", verdict }, context)).toEqual({ state: up, effects: [] });
     const replanned = stepCheck(up, { type: "replanned" }, context).state;

@@ -67,7 +67,7 @@ export class Brain {
     checkNode(file, context.node);
     // The rooms are made before the brain, which they tell of changes.
     const changed = { fire: (): void => {} };
-    const health = await ports.health(() => changed.fire());
+    const health = await ports.health(context, () => changed.fire());
     const forwarder = await ports.forwarder();
     const brain = new Brain(context, ports, { file, health, forwarder, changed });
     brain.#siteProblem = problem;

@@ -110,7 +110,7 @@ export class FakeRooms {
       plan: planFor,
       differences: () => ["pools.apps: backend three added"],
       children: () => [],
-      health: (changed) => {
+      health: (_context, changed) => {
         this.changed = changed;
         return {
           update: () => {},
