@@ -1,0 +1,131 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { stringify } from "yaml";
+import type { SiteInput } from "../../config/schema/site.ts";
+import { askNode } from "../../api/client.ts";
+import type { NodeStatus, ProcessStatus } from "../../contracts/api.ts";
+import { NetworkNamespace } from "../../linux/namespace.ts";
+
+const main = join(import.meta.dirname, "../../../dist/cli/main.js");
+
+/** Runs a command inside a namespace to its end: `ip`, `nft` and the like. */
+export function inside(namespace: NetworkNamespace, command: string, ...args: string[]): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = namespace.run(() => spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] }));
+    let text = "";
+    child.stdout.on("data", (part: Buffer) => (text += part.toString()));
+    child.stderr.on("data", (part: Buffer) => (text += part.toString()));
+    child.on("error", reject);
+    child.on("exit", (code) =>
+      code === 0 ? resolve(text) : reject(new Error(`${command} ${args.join(" ")}: ${text}`)),
+    );
+  });
+}
+
+interface LogLine {
+  readonly event: string;
+  readonly reason?: string;
+  readonly process: string;
+  readonly [field: string]: unknown;
+}
+
+/** One node run as users run it: the compiled program, in a namespace of its own. */
+export class RealNode {
+  readonly directory = mkdtempSync(join(tmpdir(), "nines-node-"));
+  readonly runtime = join(this.directory, "run");
+  readonly file = join(this.directory, "site.yaml");
+  readonly log: LogLine[] = [];
+  stderr = "";
+  readonly #namespace: NetworkNamespace;
+  #child: ChildProcess | undefined;
+  #ended: Promise<number | null> | undefined;
+
+  constructor(namespace: NetworkNamespace) {
+    this.#namespace = namespace;
+  }
+
+  write(site: SiteInput | string): void {
+    writeFileSync(this.file, typeof site === "string" ? site : stringify(site));
+  }
+
+  start(node: string): void {
+    const args = [
+      main,
+      "run",
+      this.file,
+      "--node",
+      node,
+      "--runtime",
+      this.runtime,
+      "--state",
+      join(this.directory, "state"),
+    ];
+    const child = this.#namespace.run(() =>
+      spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] }),
+    );
+    let rest = "";
+    child.stdout.on("data", (part: Buffer) => {
+      const lines = (rest + part.toString()).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) this.log.push(JSON.parse(line) as LogLine);
+    });
+    child.stderr.on("data", (part: Buffer) => (this.stderr += part.toString()));
+    this.#child = child;
+    this.#ended = new Promise((resolve) => child.on("exit", (code) => resolve(code)));
+  }
+
+  get pid(): number {
+    return this.#child?.pid ?? -1;
+  }
+  /** The exit status; null where a signal ended it. */
+  get ended(): Promise<number | null> {
+    return this.#ended ?? Promise.resolve(null);
+  }
+  signal(signal: NodeJS.Signals): void {
+    this.#child?.kill(signal);
+  }
+  events(event: string): LogLine[] {
+    return this.log.filter((line) => line.event === event);
+  }
+  ask<T>(method: "GET" | "POST", path: string, body?: unknown): Promise<T> {
+    return askNode<T>(join(this.runtime, "control.sock"), method, path, body);
+  }
+  status(): Promise<NodeStatus> {
+    return this.ask<NodeStatus>("GET", "/v1/status");
+  }
+  /** From the parent's own file, which is there without a brain. */
+  processes(): ProcessStatus[] {
+    const path = join(this.runtime, "processes.json");
+    if (!existsSync(path)) return [];
+    return (JSON.parse(readFileSync(path, "utf8")) as { children: ProcessStatus[] }).children;
+  }
+  pidOf(name: string): number {
+    return this.processes().find((each) => each.name === name)?.pid ?? -1;
+  }
+
+  /** For the end of a test, however it went. */
+  async cleanUp(): Promise<void> {
+    const pids = this.processes().flatMap(({ pid }) => pid ?? []);
+    this.#child?.kill("SIGKILL");
+    await this.ended;
+    for (const pid of pids) {
+      try {
+        process.kill(pid, "SIGKILL");
+      } catch {
+        // It has ended with its parent.
+      }
+    }
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+export const alive = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+};
