@@ -14,7 +14,13 @@ export interface ChildKind {
   readonly slot: SlotConfig;
 }
 
-const slot = (stopWithin: DurationMs, silence: DurationMs, backoffMost: DurationMs): SlotConfig => ({
+const slot = (
+  stopWithin: DurationMs,
+  silence: DurationMs,
+  backoffMost: DurationMs,
+  overlap = false,
+): SlotConfig => ({
+  overlap,
   startWithin: seconds(15),
   stopWithin,
   silence,
@@ -47,9 +53,15 @@ export const CHILD_KINDS: readonly ChildKind[] = [
     entry: "proxy-entry",
     flags: [],
     threads: 4,
-    slot: slot(seconds(35), seconds(20), seconds(5)),
+    slot: slot(seconds(35), seconds(20), seconds(5), true),
   },
-  { name: "dns", entry: "dns-entry", flags: [], threads: 2, slot: slot(seconds(5), seconds(20), seconds(5)) },
+  {
+    name: "dns",
+    entry: "dns-entry",
+    flags: [],
+    threads: 2,
+    slot: slot(seconds(5), seconds(20), seconds(5), true),
+  },
   {
     name: "redundancy",
     entry: "redundancy-entry",

@@ -17,6 +17,7 @@ const config: SlotConfig = {
   silence: seconds(5),
   backoffFirst: ms(100),
   backoffMost: seconds(1),
+  overlap: false,
 };
 
 /** Feeds events at their instants and keeps what came out. */
@@ -24,9 +25,10 @@ class Bench {
   state: SlotState = initialSlot;
   now = instant(0);
   effects: SlotEffect[] = [];
+  config = config;
   at(time: number, event: SlotEvent): this {
     this.now = instant(time);
-    const step = stepSlot(this.state, event, { now: this.now, config });
+    const step = stepSlot(this.state, event, { now: this.now, config: this.config });
     this.state = step.state;
     this.effects = [...step.effects];
     return this;
@@ -100,6 +102,19 @@ describe("a child", () => {
       2,
       undefined,
     ]);
+  });
+
+  it("serves beside its successor where both may, until it has finished or its time is up", () => {
+    const bench = running();
+    bench.config = { ...config, overlap: true };
+    bench.at(1000, { type: "replace" }).at(1200, { type: "warm", process: 2 });
+    expect(bench.types).toEqual(["go", "stop", "replaced"]);
+    bench.at(1210, { type: "ready", process: 2 });
+    expect([bench.state.phase, bench.state.process, bench.state.leaving?.process]).toEqual(["running", 2, 1]);
+    bench.at(4000, { type: "alive", process: 2 });
+    expect(bench.at(6200, { type: "time" }).effects).toEqual([{ type: "kill", process: 1 }]);
+    bench.at(6201, { type: "exited", process: 1, how: "ended by SIGKILL" });
+    expect([bench.state.leaving, bench.state.phase]).toEqual([undefined, "running"]);
   });
 
   it("keeps the old process where the new one cannot load", () => {

@@ -17,6 +17,11 @@ export interface SlotConfig {
   readonly silence: DurationMs;
   readonly backoffFirst: DurationMs;
   readonly backoffMost: DurationMs;
+  /**
+   * A successor serves while its predecessor finishes what it has begun: for those that share their listening
+   * sockets. The others may not, as two would hold one address.
+   */
+  readonly overlap: boolean;
 }
 
 /**
@@ -35,6 +40,8 @@ export interface SlotState {
   readonly process: number | undefined;
   /** Loading beside it, to take its place. */
   readonly successor: { readonly process: number; readonly warm: boolean } | undefined;
+  /** Finishes what it has begun; another is in charge. */
+  readonly leaving: { readonly process: number; readonly deadline: MonotonicMs } | undefined;
   readonly nextProcess: number;
   /** In a row, none of which ran for RUNS_WELL. */
   readonly failures: number;
@@ -78,6 +85,7 @@ export const initialSlot: SlotState = {
   wanted: false,
   process: undefined,
   successor: undefined,
+  leaving: undefined,
   nextProcess: 1,
   failures: 0,
   restarts: 0,
@@ -100,7 +108,13 @@ export interface SlotInput {
 }
 
 export const nextSlotDeadline = (state: SlotState): MonotonicMs =>
-  earliest(state.deadline, state.successorDeadline, state.silentAt, state.restartAt);
+  earliest(
+    state.deadline,
+    state.successorDeadline,
+    state.silentAt,
+    state.restartAt,
+    state.leaving?.deadline ?? NEVER,
+  );
 
 export function stepSlot(state: SlotState, event: SlotEvent, input: SlotInput): Step {
   switch (event.type) {
@@ -146,6 +160,7 @@ function unwant(state: SlotState, mode: StopMode, { now, config }: SlotInput): S
   const idle = { ...state, wanted: false, successor: undefined, successorDeadline: NEVER, restartAt: NEVER };
   const effects: SlotEffect[] = [];
   if (state.successor) effects.push({ type: "kill", process: state.successor.process });
+  if (state.leaving && mode === "release") effects.push({ type: "kill", process: state.leaving.process });
   if (state.process === undefined) return { state: { ...idle, phase: "off" }, effects };
   if (state.phase === "stopping") return { state: idle, effects };
   effects.push({ type: "stop", process: state.process, mode });
@@ -155,7 +170,7 @@ function unwant(state: SlotState, mode: StopMode, { now, config }: SlotInput): S
 
 function replace(state: SlotState, { now, config }: SlotInput): Step {
   // What is not running starts from the new program anyway.
-  if (state.phase !== "running" || state.successor) return { state, effects: [] };
+  if (state.phase !== "running" || state.successor || state.leaving) return { state, effects: [] };
   const process = state.nextProcess;
   return {
     state: {
@@ -171,6 +186,27 @@ function replace(state: SlotState, { now, config }: SlotInput): Step {
 function warm(state: SlotState, process: number, { now, config }: SlotInput): Step {
   if (state.successor?.process === process && state.process !== undefined) {
     const deadline = addTime(now, config.stopWithin);
+    if (config.overlap) {
+      return {
+        state: {
+          ...state,
+          phase: "starting",
+          process,
+          successor: undefined,
+          successorDeadline: NEVER,
+          leaving: { process: state.process, deadline },
+          restarts: state.restarts + 1,
+          since: now,
+          deadline: addTime(now, config.startWithin),
+          silentAt: NEVER,
+        },
+        effects: [
+          { type: "go", process },
+          { type: "stop", process: state.process, mode: "leave" },
+          { type: "report", event: "replaced", reason: "its successor was loaded" },
+        ],
+      };
+    }
     return {
       state: {
         ...state,
@@ -211,6 +247,7 @@ function exited(state: SlotState, process: number, how: string, input: SlotInput
     const report: SlotEffect = { type: "report", event: "replace_failed", reason: how };
     return { state: calm, effects: [report] };
   }
+  if (process === state.leaving?.process) return { state: { ...state, leaving: undefined }, effects: [] };
   if (process !== state.process) return { state, effects: [] };
   if (state.successor?.warm === true) {
     const heir = state.successor.process;
@@ -268,6 +305,10 @@ function time(state: SlotState, input: SlotInput): Step {
       { type: "kill", process: next.successor.process },
     );
     next = { ...next, successor: undefined, successorDeadline: NEVER };
+  }
+  if (next.leaving && now >= next.leaving.deadline) {
+    effects.push({ type: "kill", process: next.leaving.process });
+    next = { ...next, leaving: { ...next.leaving, deadline: NEVER } };
   }
   if (now >= next.deadline && next.process !== undefined) {
     const what = next.phase === "stopping" ? "did not end" : "was not ready";

@@ -51,6 +51,7 @@ export interface ChildWish {
 }
 
 export interface ListenWish {
+  /** Tells it from the others of its process; a socket whose name stays is kept, so that address and port belong in it. */
   readonly name: string;
   readonly address: string;
   readonly port: number;

@@ -9,11 +9,11 @@ import { RealNode, alive, inside } from "./testing/real-node.ts";
 /** A node without virtual routers: parent and brain, one backend that answers and one that does not. */
 const plainSite: SiteInput = {
   site: "shop",
-  nodes: { a: { address: "127.0.0.1" } },
+  nodes: { a: { address: "10.9.0.1" } },
   pools: {
     apps: {
-      backends: { closed: "127.0.0.1:9" },
-      check: { tcp: true, interval: "100ms", timeout: "200ms", rise: 1, fall: 1 },
+      backends: { closed: "10.9.0.1:9" },
+      check: { tcp: true, interval: "100ms", timeout: "90ms", rise: 1, fall: 1 },
     },
   },
 };
@@ -23,6 +23,7 @@ let node: RealNode;
 beforeEach(async () => {
   namespace = NetworkNamespace.create();
   await inside(namespace, "ip", "link", "set", "lo", "up");
+  await inside(namespace, "ip", "address", "add", "10.9.0.1/32", "dev", "lo");
   node = new RealNode(namespace);
   node.write(plainSite);
 });

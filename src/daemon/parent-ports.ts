@@ -1,14 +1,34 @@
+import { parseIp } from "../base/addresses.ts";
 import { OperationalError } from "../base/errors.ts";
+import type { Log } from "../base/log.ts";
+import { closeListener, openListener } from "../linux/listen.ts";
+import { realtime } from "../linux/realtime.ts";
+import { serviceManager } from "../linux/systemd.ts";
 import type { ParentPorts } from "./parent.ts";
 
 /** What the parent asks of this host. */
 export function hostPorts(): ParentPorts {
+  const manager = serviceManager(process.env, process.pid);
+  const told = new Set<string>();
   return {
-    realtime: (_priority, start) => start(),
-    listen: (wish) => {
-      throw new OperationalError("NATIVE_UNAVAILABLE", `cannot open ${wish.name}`);
+    realtime: (priority, start, log) => realtime(priority, start, (why) => refusedOnce(told, log, why)),
+    listen: ({ address, port, protocol, freebind }) => {
+      const parsed = parseIp(address);
+      if (!parsed.ok) throw new OperationalError("MESSAGE_INVALID", parsed.error);
+      return openListener({ address: parsed.value, port, protocol, freebind });
     },
-    notify: () => {},
-    watchdog: undefined,
+    closeListener,
+    notify: (text) => void manager.notify(text),
+    watchdog: manager.watchdog,
   };
+}
+
+/** Once, not at every restart of a child. */
+function refusedOnce(told: Set<string>, log: Log, why: OperationalError): void {
+  if (told.has(why.message)) return;
+  told.add(why.message);
+  log.warn({
+    event: "child.not_realtime",
+    reason: `${why.message}; a busy host may delay advertisements (nines doctor says what to do)`,
+  });
 }

@@ -4,13 +4,13 @@ import { join } from "node:path";
 import { OperationalError, messageOf } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { SystemClock } from "../base/system-clock.ts";
-import { type Clock, addTime, ms } from "../base/time.ts";
+import { type Clock, type DurationMs, addTime, ms } from "../base/time.ts";
 import type { ProcessStatus } from "../contracts/api.ts";
 import { CHILD_KINDS, type ChildKind } from "./children.ts";
 import { listenUnix } from "./link.ts";
 import { createLog } from "./log.ts";
 import type { ChildMessage, ChildWish, ListenWish } from "./messages-parent.ts";
-import { type Failure, Slot, type SupervisorPorts, describeSlots } from "./supervisor.ts";
+import { type Failure, Slot, describeSlots } from "./supervisor.ts";
 
 export interface ParentOptions {
   readonly site: string;
@@ -33,13 +33,14 @@ const EXIT_FAILED = 5;
 
 /** What the parent needs of the kernel beyond Node. */
 export interface ParentPorts {
-  realtime: SupervisorPorts["realtime"];
+  realtime<T>(priority: number, start: () => T, log: Log): T;
   /** A listening or bound socket with SO_REUSEPORT; the descriptor is closed on exec. Throws. */
   listen(wish: ListenWish): number;
+  closeListener(fd: number): void;
   /** To the service manager (sd_notify); nothing where there is none. */
   notify(text: string): void;
   /** How often the service manager wants a sign of life, in ms; undefined for never. */
-  readonly watchdog: number | undefined;
+  readonly watchdog: DurationMs | undefined;
 }
 
 /** Runs the node until it is told to stop; answers how it ended. */
@@ -137,7 +138,8 @@ class Parent {
       {
         clock: this.#clock,
         log: this.#log,
-        realtime: (priority, start) => this.#ports.realtime(priority, start),
+        realtime: (priority, start) => this.#ports.realtime(priority, start, this.#log),
+        closeListener: (fd) => this.#ports.closeListener(fd),
       },
     );
     this.#slots.set(`${name}.${index}`, slot);
@@ -159,6 +161,14 @@ class Parent {
       }
     }
     return open;
+  }
+
+  /** Sockets that stay are kept with the connections that wait in them. */
+  #relisten(kind: ChildKind, slot: Slot, wishes: readonly ListenWish[]): void {
+    const kept = slot.listeners.filter(({ name }) => wishes.some((wish) => wish.name === name));
+    const added = wishes.filter((wish) => !kept.some(({ name }) => name === wish.name));
+    if (added.length > 0 || kept.length < slot.listeners.length)
+      slot.setListeners([...kept, ...this.#open(kind, added)]);
   }
 
   #heard(message: ChildMessage): void {
@@ -203,7 +213,10 @@ class Parent {
         if (name !== kind.name) continue;
         const slot = this.#slots.get(key);
         if (slot === undefined) this.#start(name, Number(index), listen);
-        else slot.want();
+        else {
+          slot.want();
+          this.#relisten(kind, slot, listen);
+        }
       }
     }
   }
@@ -216,6 +229,11 @@ class Parent {
       if (slots.every((slot) => slot.state.phase === "off")) this.#finish(this.#end);
       else this.#stopNext();
       return;
+    }
+    for (const [key, slot] of this.#slots) {
+      if (slot.state.wanted || slot.state.phase !== "off") continue;
+      slot.setListeners([]);
+      this.#slots.delete(key);
     }
     this.#upgradeNext();
     const wanted = slots.filter((slot) => slot.state.wanted);

@@ -1,5 +1,4 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync } from "node:fs";
 import { extname, join } from "node:path";
 import type { ProcessStatus } from "../contracts/api.ts";
 import { messageOf } from "../base/errors.ts";
@@ -24,6 +23,7 @@ export interface SupervisorPorts {
   readonly log: Log;
   /** Runs `start` under real-time priority where that is allowed; ordinary otherwise. */
   realtime<T>(priority: number, start: () => T): T;
+  closeListener(fd: number): void;
 }
 
 export interface SlotSetup {
@@ -50,6 +50,7 @@ const FIRST_FD = 4;
 /** One child: carries out what machine-supervisor.ts decides. */
 export class Slot {
   readonly #options: SlotSetup;
+  #listeners: SlotSetup["listeners"];
   readonly #ports: SupervisorPorts;
   readonly #processes = new Map<number, ChildProcess>();
   #state: SlotState = initialSlot;
@@ -60,6 +61,7 @@ export class Slot {
 
   constructor(options: SlotSetup, ports: SupervisorPorts) {
     this.#options = options;
+    this.#listeners = options.listeners;
     this.#ports = ports;
   }
 
@@ -91,8 +93,15 @@ export class Slot {
   kill(): void {
     for (const child of this.#processes.values()) child.kill("SIGKILL");
   }
-  closeListeners(): void {
-    for (const { fd } of this.#options.listeners) closeSync(fd);
+  get listeners(): SlotSetup["listeners"] {
+    return this.#listeners;
+  }
+  /** Those that are no longer among them are closed; a running process is replaced by one that has the new ones. */
+  setListeners(listeners: SlotSetup["listeners"]): void {
+    for (const { fd } of this.#listeners)
+      if (!listeners.some((each) => each.fd === fd)) this.#ports.closeListener(fd);
+    this.#listeners = listeners;
+    this.replace();
   }
 
   #step(event: SlotEvent): void {
@@ -143,7 +152,8 @@ export class Slot {
   }
 
   #spawn(number: number, successor: boolean): void {
-    const { kind, index, setup, listeners } = this.#options;
+    const { kind, index, setup } = this.#options;
+    const listeners = this.#listeners;
     const own = extname(import.meta.filename);
     const entry = join(import.meta.dirname, `${kind.entry}${own}`);
     const childSetup: ChildSetup = {
