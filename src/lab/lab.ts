@@ -1,6 +1,7 @@
 /** A running lab: hosts, wires, backends, observers, and the subject on its nodes. */
 import type { ChildProcess, SpawnOptions } from "node:child_process";
 import { mkdirSync } from "node:fs";
+import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ipFamily } from "../base/addresses.ts";
 import { ConfigError, OperationalError } from "../base/errors.ts";
@@ -35,7 +36,7 @@ export class Lab {
         plan.error.map((message) => ({ file: siteFile, line: 1, column: 1, path: "lab", message })),
       );
     this.site = site;
-    this.siteFile = siteFile;
+    this.siteFile = resolve(siteFile);
     this.plan = plan.value;
     this.observer = new OwnerObserver(
       this.plan.virtual.map(({ address }) => address),
@@ -141,6 +142,11 @@ export class Lab {
   async stopSubject(): Promise<void> {
     for (const node of this.nodes) await this.reboot(node, false);
     this.#subject = undefined;
+  }
+
+  /** Whether this subject is the one on the nodes. */
+  runs(subject: Subject): boolean {
+    return this.#subject === subject;
   }
 
   /** Every process of a node but the lab's own. */

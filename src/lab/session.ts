@@ -1,5 +1,5 @@
 /** A series of drills in one lab: what `nines drill`, the demo and the benchmark run. Only inside a lab. */
-import type { DrillReport } from "../contracts/drills.ts";
+import type { DrillReport, DrillRun } from "../contracts/drills.ts";
 import type { Site } from "../contracts/site.ts";
 import type { Drill } from "./drills/drill.ts";
 import { hostClock } from "./host-clock.ts";
@@ -10,6 +10,7 @@ import { drillTable, reasons } from "./report/table.ts";
 import { makeReport, writeReport } from "./report/write.ts";
 import { Runner, type WatchedRun } from "./runner.ts";
 import { attempt } from "./shell.ts";
+import { lookAround } from "./stay.ts";
 import { makeSubject } from "./subjects/index.ts";
 import type { Subject } from "./subjects/subject.ts";
 
@@ -22,7 +23,17 @@ export interface SessionOptions {
   readonly repeat: number;
   /** Where the report goes; none is written without it. */
   readonly directory?: string | undefined;
+  /** Stay up after the drills, until Ctrl-C. */
+  readonly keep?: boolean;
   readonly tell: (line: string) => void;
+}
+
+function runLine({ verdict, subject, drill, repeat, reason, probes }: DrillRun): string {
+  const gaps = probes
+    .filter(({ kind }) => kind === "connect" || kind === "resolver")
+    .map((one) => one.longestGap);
+  const gap = gaps.length === 0 ? "" : `, gap ${Math.max(...gaps)} ms`;
+  return `${verdict.padEnd(7)} ${subject} ${drill} #${repeat}${gap}${reason === undefined ? "" : `: ${reason}`}`;
 }
 
 /** Whether this user may have real-time priority: the prober then runs with it. */
@@ -35,7 +46,7 @@ async function realTimeAllowed(): Promise<boolean> {
 }
 
 export async function drillSession(options: SessionOptions): Promise<DrillReport> {
-  const { site, siteFile, subjects, drills, repeat, directory, tell } = options;
+  const { site, siteFile, subjects, drills, directory, tell } = options;
   await settleIn();
   const lab = new Lab(site, siteFile);
   const begun = hostClock.monotonic();
@@ -44,32 +55,24 @@ export async function drillSession(options: SessionOptions): Promise<DrillReport
   const probers = new Probers(lab.client, await realTimeAllowed());
   const runner = new Runner(lab, probers);
   const watched: WatchedRun[] = [];
-  // One subject stays up for all its drills; several take turns at each repeat.
-  const alone = subjects.length === 1;
-  const rounds = alone
-    ? [drills.flatMap((drill) => Array.from({ length: repeat }, (_, i) => ({ drill, i })))]
-    : drills.flatMap((drill) => Array.from({ length: repeat }, (_, i) => [{ drill, i }]));
-  for (const round of rounds)
+  let current: Subject | undefined;
+  for (let repeat = 1; repeat <= options.repeat; repeat++)
     for (const name of subjects) {
-      const subject = makeSubject(name, lab);
-      const missing = subject.unavailable();
-      if (missing === undefined) await lab.startSubject(subject);
-      for (const { drill, i } of round) {
+      // A subject that is alone stays up; several take turns, A B A B.
+      if (current?.name !== name) {
+        if (current !== undefined && lab.runs(current)) await lab.stopSubject();
+        current = makeSubject(name, lab);
+        if (current.unavailable() === undefined) await lab.startSubject(current);
+      }
+      const missing = current.unavailable();
+      for (const drill of drills) {
         const one =
           missing === undefined
-            ? await runner.run(drill, i + 1)
-            : runner.skipped(name, drill, i + 1, missing);
+            ? await runner.run(drill, repeat)
+            : runner.skipped(name, drill, repeat, missing);
         watched.push(one);
-        const { verdict, reason, probes } = one.run;
-        const gap = Math.max(
-          0,
-          ...probes.filter(({ kind }) => kind === "connect").map(({ longestGap }) => longestGap),
-        );
-        tell(
-          `${verdict.padEnd(7)} ${name} ${drill.name} #${i + 1}${probes.length > 0 ? `, gap ${gap} ms` : ""}${reason === undefined ? "" : `: ${reason}`}`,
-        );
+        tell(runLine(one.run));
       }
-      if (missing === undefined) await lab.stopSubject();
     }
   probers.stop();
   const report = makeReport(
@@ -82,5 +85,9 @@ export async function drillSession(options: SessionOptions): Promise<DrillReport
   tell(
     `${report.runs.length} runs in ${Math.round((hostClock.monotonic() - begun) / 1000)} s${directory === undefined ? "" : `; report in ${directory}`}`,
   );
+  if (options.keep === true) {
+    for (const line of lookAround(lab)) tell(line);
+    await new Promise(() => setInterval(() => {}, 60_000));
+  }
   return report;
 }

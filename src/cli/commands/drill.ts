@@ -3,6 +3,7 @@ import { OperationalError } from "../../base/errors.ts";
 import { DRILL_NAMES } from "../../config/schema/lab.ts";
 import type { DrillRun } from "../../contracts/drills.ts";
 import { exitStatus } from "../failures.ts";
+import { endOfLab } from "../lab-end.ts";
 
 interface DrillOptions {
   repeat: number;
@@ -11,6 +12,7 @@ interface DrillOptions {
   minutes: number;
   json?: boolean;
   list?: boolean;
+  keep?: boolean;
 }
 
 function whole(text: string): number {
@@ -35,6 +37,7 @@ export function registerDrill(program: Command): void {
     .option("--report <dir>", "write report.json, junit.xml and a timeline (SVG) of each run")
     .option("--subject <name>", "what is drilled: nines, or keepalived in its place", subjectName, "nines")
     .option("--minutes <n>", "how long the starvation drill lasts", whole, 10)
+    .option("--keep", "leave the lab up after the drills, until Ctrl-C")
     .option("--json", "print the report as JSON instead of the table")
     .option("--list", "list the drills with their stories")
     .action(async (site: string, names: string[], options: DrillOptions) => {
@@ -70,8 +73,9 @@ export function registerDrill(program: Command): void {
         drills: chosen,
         repeat: options.repeat,
         directory: options.report,
+        keep: options.keep ?? false,
         tell: options.json === true ? () => {} : (line) => console.log(line),
-      });
+      }).catch(endOfLab);
       if (options.json === true) console.log(JSON.stringify(report, undefined, 2));
       const failed = report.runs.filter(({ verdict }: DrillRun) => verdict === "failed").length;
       // Process 1 of the lab ends here, and everything in it with it.

@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { OperationalError } from "../../base/errors.ts";
+import { endOfLab } from "../lab-end.ts";
 
 interface UpOptions {
   detach?: boolean;
@@ -41,7 +42,7 @@ export function registerLab(program: Command): void {
       const name = loaded.site.site;
       if (insideLab()) {
         const { keepUp } = await import("../../lab/stay.ts");
-        await keepUp(loaded.site, site, options.subject);
+        await keepUp(loaded.site, site, options.subject).catch(endOfLab);
         return;
       }
       if (runningLabs().some((one) => one.name === name))

@@ -1,0 +1,140 @@
+import { existsSync, readFileSync, rmSync } from "node:fs";
+import { OperationalError } from "../../base/errors.ts";
+import type { NodeStatus, ProcessStatus } from "../../contracts/api.ts";
+import { hostClock } from "../host-clock.ts";
+import type { Lab } from "../lab.ts";
+import { askControl } from "./control.ts";
+import { LogKeeper } from "./log-keeper.ts";
+import type { RoleEvent, Subject } from "./subject.ts";
+
+/** Between two questions to a node; its log tells changes at once, this is for what a log may lose. */
+const ASK_EVERY = 200;
+
+/** nines itself, as `nines run` starts it on each node. */
+export class Nines implements Subject {
+  readonly name = "nines";
+  readonly #lab: Lab;
+  readonly #log = new LogKeeper();
+  readonly #roles: RoleEvent[] = [];
+  /** State of each virtual router, by node. */
+  readonly #states = new Map<string, Map<string, string>>();
+  readonly #asking = new Set<string>();
+
+  constructor(lab: Lab) {
+    this.#lab = lab;
+  }
+
+  unavailable(): string | undefined {
+    return undefined;
+  }
+
+  runtime(node: string): string {
+    return `/run/nines/${node}`;
+  }
+
+  async start(node: string): Promise<void> {
+    // A node without any process has booted or was killed: sockets that nobody answers are gone after a boot.
+    if (this.#lab.processes(node).length === 0) rmSync(this.runtime(node), { recursive: true, force: true });
+    const source = import.meta.url.endsWith(".ts");
+    const main = new URL(`../../cli/main.${source ? "ts" : "js"}`, import.meta.url).pathname;
+    const loader = source ? ["--import", import.meta.resolve("tsx")] : [];
+    const child = this.#lab.spawn(
+      node,
+      [
+        process.execPath,
+        ...loader,
+        main,
+        "run",
+        this.#lab.siteFile,
+        "--node",
+        node,
+        "--runtime",
+        this.runtime(node),
+        "--state",
+        `${this.#lab.work}/state/${node}`,
+      ],
+      { stdio: ["ignore", "pipe", "pipe"] },
+    );
+    const states = new Map<string, string>();
+    this.#states.set(node, states);
+    this.#log.follow(node, child, (line) => this.#hear(node, states, line));
+    child.on("exit", () => {
+      if (this.#states.get(node) !== states) return;
+      this.#states.delete(node);
+      this.#tell(node, "off");
+    });
+    this.#askAlways(node);
+  }
+
+  #hear(node: string, states: Map<string, string>, line: string): void {
+    if (!line.includes("state_changed")) return;
+    try {
+      const { router, state } = JSON.parse(line) as { router?: unknown; state?: unknown };
+      if (typeof router === "string" && typeof state === "string") this.#note(node, states, router, state);
+    } catch {
+      // Half a line, from a process that was killed while it wrote.
+    }
+  }
+
+  #note(node: string, states: Map<string, string>, router: string, state: string): void {
+    if (this.#states.get(node) !== states) return;
+    states.set(router, state);
+    const all = new Set(states.values());
+    this.#tell(node, all.size === 1 ? state : "mixed");
+  }
+
+  #tell(node: string, role: string): void {
+    if (this.#roles.findLast((one) => one.node === node)?.role !== role)
+      this.#roles.push({ at: hostClock.monotonic(), node, role });
+  }
+
+  #askAlways(node: string): void {
+    if (this.#asking.has(node)) return;
+    this.#asking.add(node);
+    const ask = async (): Promise<void> => {
+      const states = this.#states.get(node);
+      if (states !== undefined && existsSync(`${this.runtime(node)}/control.sock`))
+        try {
+          const status = (await askControl(
+            this.runtime(node),
+            "GET",
+            "/v1/status",
+            undefined,
+            500,
+          )) as NodeStatus;
+          if (status.redundancy.connected)
+            for (const { router, state } of status.routers) this.#note(node, states, router, state);
+        } catch {
+          // A brain that is dead, hung or starting says nothing; the role stays what it was.
+        }
+      if (this.#lab.runs(this)) setTimeout(() => void ask(), ASK_EVERY);
+      else this.#asking.delete(node);
+    };
+    void ask();
+  }
+
+  async switchover(from: string, to: string): Promise<void> {
+    for (const router of Object.keys(this.#lab.site.virtualRouters))
+      await askControl(this.runtime(from), "POST", "/v1/switchover", { router, to }, 10_000);
+  }
+
+  /** Nothing was stopped: the old Active is a Backup already. */
+  async afterSwitchover(): Promise<void> {}
+
+  process(node: string, job: "brain" | "redundancy"): number | undefined {
+    try {
+      const text = readFileSync(`${this.runtime(node)}/processes.json`, "utf8");
+      const { children } = JSON.parse(text) as { children: readonly ProcessStatus[] };
+      return children.find(({ name, phase }) => name === job && phase === "running")?.pid;
+    } catch (error) {
+      throw new OperationalError("NOT_FOUND", `${node} does not tell its processes`, { cause: error });
+    }
+  }
+
+  roles(): readonly RoleEvent[] {
+    return this.#roles;
+  }
+  said(node: string): readonly string[] {
+    return this.#log.said(node);
+  }
+}
