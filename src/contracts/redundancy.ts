@@ -24,6 +24,8 @@ export interface InstancePlan {
     readonly advertise: boolean;
   }[];
   readonly unicast: boolean;
+  /** Unicast: the own address that the peers expect; undefined for the interface's primary one. */
+  readonly source?: IpAddress | undefined;
   /** Unicast peers by node; empty for multicast. */
   readonly peers: readonly { readonly node: string; readonly address: IpAddress }[];
 }

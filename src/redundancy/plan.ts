@@ -70,6 +70,8 @@ function planMember(
   return ([4, 6] as const).flatMap((family: Family): InstancePlan[] => {
     const own = all.filter(({ address }) => ipFamily(address) === family);
     if (own.length === 0) return [];
+    const unicast = router.transport === "unicast";
+    const source = unicast ? member.peers?.[node]?.find((a) => ipFamily(a) === family) : undefined;
     const peers =
       router.transport === "multicast"
         ? []

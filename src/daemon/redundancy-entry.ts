@@ -1,0 +1,102 @@
+import { readFileSync } from "node:fs";
+import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { OperationalError, messageOf } from "../base/errors.ts";
+import type { BrainToRedundancy, RedundancyPlan, RedundancyToBrain } from "../contracts/redundancy.ts";
+import { decodeFromBrain, decodePlan } from "../redundancy/decode.ts";
+import { RedundancyService, type StopMode } from "../redundancy/service.ts";
+import { runChild } from "./child.ts";
+import { type JsonLink, serveLinks } from "./link.ts";
+
+/** Kept beside the runtime files: with it the addresses are served without a brain, after a reboot as well. */
+const PLAN_FILE = "redundancy-plan.json";
+/** Names the file with the secret that the nodes of a site share for their messages. */
+const SECRET_VARIABLE = "NINES_SECRET_FILE";
+
+function readSecret(): Uint8Array | undefined {
+  const file = process.env[SECRET_VARIABLE];
+  if (file === undefined || file === "") return undefined;
+  try {
+    const secret = readFileSync(file);
+    if (secret.length >= 16) return secret;
+  } catch (error) {
+    throw new OperationalError("FILE_UNREADABLE", `${SECRET_VARIABLE}: ${messageOf(error)}`, { cause: error });
+  }
+  throw new OperationalError("FILE_UNREADABLE", `${SECRET_VARIABLE}: ${file} has fewer than 16 bytes`);
+}
+
+runChild(async ({ clock, log, runtime, state, node, ready, onStop }) => {
+  const links = new Set<JsonLink<RedundancyToBrain, BrainToRedundancy>>();
+  const service = await RedundancyService.open({
+    clock,
+    log,
+    secret: readSecret(),
+    toBrain: (message) => {
+      for (const link of links) link.send(message);
+    },
+  });
+  const file = join(state, PLAN_FILE);
+  let keeping: Promise<void> = Promise.resolve();
+  const keep = (plan: RedundancyPlan): void => {
+    keeping = keeping
+      .then(async () => {
+        await mkdir(state, { recursive: true });
+        await writeFile(`${file}.new`, JSON.stringify(plan), { mode: 0o600 });
+        await rename(`${file}.new`, file);
+      })
+      .catch((error: unknown) =>
+        log.warn({ event: "redundancy.plan_not_kept", reason: messageOf(error), file }),
+      );
+  };
+  const last = await readFile(file, "utf8").then(
+    (text) => {
+      const decoded = decodePlan(parseJson(text));
+      if (decoded.ok && decoded.value.node === node) return decoded.value;
+      const reason = decoded.ok ? `it is ${decoded.value.node}'s, not ${node}'s` : decoded.error;
+      log.warn({ event: "redundancy.plan_unusable", reason, file });
+      return undefined;
+    },
+    () => undefined,
+  );
+  if (last) service.plan(last);
+
+  const stop = async (mode: StopMode): Promise<void> => {
+    await service.stop(mode);
+    for (const link of links) link.end();
+    await keeping;
+  };
+  const server = await serveLinks<RedundancyToBrain, BrainToRedundancy>(
+    join(runtime, "redundancy.sock"),
+    (link) => {
+      links.add(link);
+      link.send({ type: "ready", pid: process.pid, digest: service.digest });
+      link.send(service.status());
+      return {
+        decode: decodeFromBrain,
+        message: (message) => {
+          if (message.type === "plan") keep(message.plan);
+          if (message.type === "stop") void stop(message.keep === true ? "leave" : "release").then(() => process.exit(0));
+          else service.receive(message);
+        },
+        closed: (reason) => {
+          links.delete(link);
+          log.info({ event: "redundancy.brain_link_closed", reason });
+        },
+      };
+    },
+  );
+  onStop(async (mode) => {
+    server.close();
+    await stop(mode);
+  });
+  await service.idle;
+  ready();
+});
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
