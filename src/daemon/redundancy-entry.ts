@@ -3,6 +3,7 @@ import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { OperationalError, messageOf } from "../base/errors.ts";
 import type { BrainToRedundancy, RedundancyPlan, RedundancyToBrain } from "../contracts/redundancy.ts";
+import { lockProgram } from "../linux/realtime.ts";
 import { decodeFromBrain, decodePlan } from "../redundancy/decode.ts";
 import { RedundancyService, type StopMode } from "../redundancy/service.ts";
 import { runChild } from "./child.ts";
@@ -20,12 +21,17 @@ function readSecret(): Uint8Array | undefined {
     const secret = readFileSync(file);
     if (secret.length >= 16) return secret;
   } catch (error) {
-    throw new OperationalError("FILE_UNREADABLE", `${SECRET_VARIABLE}: ${messageOf(error)}`, { cause: error });
+    throw new OperationalError("FILE_UNREADABLE", `${SECRET_VARIABLE}: ${messageOf(error)}`, {
+      cause: error,
+    });
   }
   throw new OperationalError("FILE_UNREADABLE", `${SECRET_VARIABLE}: ${file} has fewer than 16 bytes`);
 }
 
-runChild(async ({ clock, log, runtime, state, node, ready, onStop }) => {
+runChild(async (context) => {
+  const { clock, log, runtime, state, node } = context;
+  const unlocked = lockProgram();
+  if (unlocked) log.info({ event: "redundancy.program_not_locked", reason: unlocked.message });
   const links = new Set<JsonLink<RedundancyToBrain, BrainToRedundancy>>();
   const service = await RedundancyService.open({
     clock,
@@ -75,7 +81,8 @@ runChild(async ({ clock, log, runtime, state, node, ready, onStop }) => {
         decode: decodeFromBrain,
         message: (message) => {
           if (message.type === "plan") keep(message.plan);
-          if (message.type === "stop") void stop(message.keep === true ? "leave" : "release").then(() => process.exit(0));
+          if (message.type === "stop")
+            void stop(message.keep === true ? "leave" : "release").then(() => process.exit(0));
           else service.receive(message);
         },
         closed: (reason) => {
@@ -85,12 +92,12 @@ runChild(async ({ clock, log, runtime, state, node, ready, onStop }) => {
       };
     },
   );
-  onStop(async (mode) => {
+  context.onStop(async (mode) => {
     server.close();
     await stop(mode);
   });
   await service.idle;
-  ready();
+  context.ready();
 });
 
 function parseJson(text: string): unknown {

@@ -129,7 +129,8 @@ export class AddressKeeper {
 
   /** Puts one address back that somebody else removed; false where it is none of ours. */
   restore(ifindex: number, address: IpAddress): boolean {
-    if (!this.#held || !this.#placed().some((p) => p.ifindex === ifindex && p.address === address)) return false;
+    if (!this.#held || !this.#placed().some((p) => p.ifindex === ifindex && p.address === address))
+      return false;
     this.hold();
     return true;
   }

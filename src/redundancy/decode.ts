@@ -86,13 +86,21 @@ const instance: Check<InstancePlan> = (value, path) => {
 
 const trackBase = { name: text, lower: optional(whole(1, 254)) };
 const track: Check<TrackPlan> = (value, path) => {
-  const kind = oneOf("interface", "gateway", "process", "reported")(
-    record(value, path)["kind"],
-    `${path}.kind`,
-  );
+  const kind = oneOf(
+    "interface",
+    "gateway",
+    "process",
+    "reported",
+  )(record(value, path)["kind"], `${path}.kind`);
   const checks = {
     interface: { interface: interfaceName },
-    gateway: { targets: list(address, 64), interval: span, timeout: span, fall: whole(1, 1e6), rise: whole(1, 1e6) },
+    gateway: {
+      targets: list(address, 64),
+      interval: span,
+      timeout: span,
+      fall: whole(1, 1e6),
+      rise: whole(1, 1e6),
+    },
     process: { process: text },
     reported: {},
   }[kind];
@@ -113,7 +121,12 @@ const router = object<RouterPlan>({
   virtualMac: flag,
   lease: span,
   fence: flag,
-  announce: object<RouterPlan["announce"]>({ count: whole(1, 100), interval: span, again: span, refresh: span }),
+  announce: object<RouterPlan["announce"]>({
+    count: whole(1, 100),
+    interval: span,
+    again: span,
+    refresh: span,
+  }),
   tracks: list(track),
   hooks: object<RouterPlan["hooks"]>({ active: command, backup: command, fault: command, timeout: span }),
   instances: list(instance),

@@ -72,23 +72,23 @@ function planMember(
     if (own.length === 0) return [];
     const unicast = router.transport === "unicast";
     const source = unicast ? member.peers?.[node]?.find((a) => ipFamily(a) === family) : undefined;
-    const peers =
-      router.transport === "multicast"
-        ? []
-        : others.flatMap((other) => {
-            const base = site.nodes[other]?.address;
-            const addresses = member.peers?.[other] ?? (base === undefined ? [] : [base]);
-            return addresses
-              .filter((address) => ipFamily(address) === family)
-              .map((address) => ({ node: other, address }));
-          });
+    const peers = !unicast
+      ? []
+      : others.flatMap((other) => {
+          const base = site.nodes[other]?.address;
+          const addresses = member.peers?.[other] ?? (base === undefined ? [] : [base]);
+          return addresses
+            .filter((address) => ipFamily(address) === family)
+            .map((address) => ({ node: other, address }));
+        });
     const addresses = family === 6 ? linkLocalFirst(own, member.vrid, link) : own;
     return [
       {
         interface: link,
         vrid: member.vrid,
         family,
-        unicast: router.transport === "unicast",
+        unicast,
+        source,
         addresses,
         peers,
       },

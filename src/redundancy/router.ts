@@ -174,7 +174,9 @@ export class RouterRunner {
       name === "active"
         ? own && { node, address: own, priority }
         : heard && {
-            node: Object.entries(peers).find(([, peer]) => peer.state === "active" && now - peer.at < 3000)?.[0],
+            node: Object.entries(peers).find(
+              ([, peer]) => peer.state === "active" && now - peer.at < 3000,
+            )?.[0],
             address: heard.source,
             priority: heard.priority,
           };
@@ -308,7 +310,11 @@ export class RouterRunner {
       this.#count("advertisements_sent");
       if (this.#sendFailed[index] === true) {
         this.#sendFailed[index] = false;
-        log.info({ event: "vrrp.send_recovered", reason: "the kernel takes advertisements again", ...fields });
+        log.info({
+          event: "vrrp.send_recovered",
+          reason: "the kernel takes advertisements again",
+          ...fields,
+        });
         // Nobody heard this node for a while: another one may have announced the addresses meanwhile.
         if (this.#state.name === "active") this.#announce("advertisements could not be sent for a while");
       }
@@ -339,8 +345,7 @@ export class RouterRunner {
         if (announcer.announce({ ifindex, address, mac }) === 0) this.#count("announcements_sent");
         else this.#count("announcement_errors");
       }
-      if (--left > 0)
-        this.#announceTimer = clock.setTimer(addTime(clock.monotonic(), interval), burst);
+      if (--left > 0) this.#announceTimer = clock.setTimer(addTime(clock.monotonic(), interval), burst);
     };
     this.#announceTimer?.cancel();
     burst();

@@ -5,8 +5,22 @@
 import type { IpAddress } from "../base/addresses.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import { type Clock, type MonotonicMs, type Timer, addTime, instant, ms, seconds, timeSince } from "../base/time.ts";
-import type { BrainToRedundancy, RedundancyPlan, RedundancyToBrain, RouterPlan } from "../contracts/redundancy.ts";
+import {
+  type Clock,
+  type MonotonicMs,
+  type Timer,
+  addTime,
+  instant,
+  ms,
+  seconds,
+  timeSince,
+} from "../base/time.ts";
+import type {
+  BrainToRedundancy,
+  RedundancyPlan,
+  RedundancyToBrain,
+  RouterPlan,
+} from "../contracts/redundancy.ts";
 import { AddressProbe } from "../linux/address-probe.ts";
 import { Announcer } from "../linux/announce.ts";
 import { type Fence, NftFence } from "../linux/nftables/fence.ts";
@@ -80,7 +94,7 @@ export class RedundancyService {
   #silent = false;
   #tickAt: MonotonicMs;
   #timer: Timer | undefined;
-  #last = { lease: instant(0), status: instant(0), hello: instant(0), fence: instant(0) };
+  readonly #last = { lease: instant(0), status: instant(0), hello: instant(0), fence: instant(0) };
   #applying: Promise<void> = Promise.resolve();
   #closed = false;
 
@@ -255,7 +269,13 @@ export class RedundancyService {
       rtnetlink: this.#rtnetlink,
       links: this.#links,
       onTrack: (name, good, reason) => {
-        this.#options.log.info({ event: "redundancy.track_changed", router: plan.router, track: name, good, reason });
+        this.#options.log.info({
+          event: "redundancy.track_changed",
+          router: plan.router,
+          track: name,
+          good,
+          reason,
+        });
         runner.step({ type: "track", name, good, reason });
       },
     });
@@ -292,7 +312,9 @@ export class RedundancyService {
     await new Promise<void>((resolve) => {
       const until = addTime(clock.monotonic(), ORPHAN_WAITS);
       const look = (): void => {
-        const busy = [...this.#routers.values()].some(({ runner }) => runner.state.handover.kind === "giving");
+        const busy = [...this.#routers.values()].some(
+          ({ runner }) => runner.state.handover.kind === "giving",
+        );
         if (!busy || clock.monotonic() > until) resolve();
         else clock.setTimer(addTime(clock.monotonic(), ms(20)), look);
       };
@@ -332,7 +354,9 @@ export class RedundancyService {
   #nodeMessage(from: string, body: WireBody, digest: string): void {
     this.#compare(from, digest);
     if (body.type !== "hello") {
-      this.#routers.get(body.router)?.runner.step({ type: "message", from, message: body satisfies NodeMessage });
+      this.#routers
+        .get(body.router)
+        ?.runner.step({ type: "message", from, message: body satisfies NodeMessage });
       return;
     }
     const at = this.#options.clock.monotonic();
@@ -352,7 +376,9 @@ export class RedundancyService {
     this.#digests.set(node, { digest, at: clock.monotonic(), differs });
     if ((before?.differs ?? false) === differs) return;
     const event = differs ? "redundancy.site_differs" : "redundancy.site_agrees";
-    const reason = differs ? `${node} runs another site file than this node` : `${node} runs the same site file`;
+    const reason = differs
+      ? `${node} runs another site file than this node`
+      : `${node} runs the same site file`;
     log[differs ? "error" : "info"]({ event, reason, node, digest, own: this.#plan?.digest });
     if (differs) this.#count("sites_differ");
     toBrain({ type: "event", event, fields: { node, digest, reason } });
@@ -360,9 +386,10 @@ export class RedundancyService {
   #hello(): void {
     if (!this.#nodes) return;
     this.#last.hello = this.#options.clock.monotonic();
-    const routers = [...this.#routers].map(
-      ([name, { runner }]): HelloRouter => ({ key: routerKey(name), ...runner.hello() }),
-    );
+    const routers = [...this.#routers].map(([name, { runner }]): HelloRouter => ({
+      key: routerKey(name),
+      ...runner.hello(),
+    }));
     this.#nodes.broadcast({ type: "hello", routers: routers.slice(0, 120) });
   }
 
@@ -477,7 +504,7 @@ export class RedundancyService {
   }
   #tick(): void {
     const now = this.#options.clock.monotonic();
-    const due = (what: keyof typeof this.#last, every: number): boolean => {
+    const due = (what: "lease" | "status" | "fence", every: number): boolean => {
       if (now - this.#last[what] < every) return false;
       this.#last[what] = now;
       return true;
@@ -488,8 +515,7 @@ export class RedundancyService {
     if (due("status", STATUS_EVERY)) this.#options.toBrain(this.status());
     if (due("fence", FENCE_EVERY)) this.#installFence();
     if (now - this.#factsAt > BRAIN_SILENT) this.#brainSilent(true);
-    for (const [node, { at }] of this.#digests)
-      if (now - at > PEER_FORGOTTEN) this.#digests.delete(node);
+    for (const [node, { at }] of this.#digests) if (now - at > PEER_FORGOTTEN) this.#digests.delete(node);
   }
   #renew(): void {
     for (const { runner } of this.#routers.values()) runner.renew();

@@ -45,7 +45,13 @@ export class Tracker {
     for (const track of this.#tracks) {
       if (track.kind !== "interface") continue;
       const link = this.#options.links.link(track.interface);
-      const reason = !link ? "it does not exist" : !link.up ? "it is down" : link.running ? "up" : "no carrier";
+      const reason = !link
+        ? "it does not exist"
+        : !link.up
+          ? "it is down"
+          : link.running
+            ? "up"
+            : "no carrier";
       this.#options.onTrack(track.name, reason === "up", reason);
     }
   }
@@ -110,7 +116,8 @@ export class Tracker {
     let known: string | undefined;
     let good: boolean | undefined;
     while (!this.#stopped) {
-      known = (known !== undefined && (await isNamed(known, track.process)) ? known : undefined) ??
+      known =
+        (known !== undefined && (await isNamed(known, track.process)) ? known : undefined) ??
         (await findProcess(track.process));
       if (this.#stopped) return;
       if ((known !== undefined) !== good) {

@@ -21,7 +21,12 @@ describe("messages between nodes", () => {
         routers: fc.array(
           fc.record({
             key: id,
-            state: fc.constantFrom("initialize" as const, "backup" as const, "active" as const, "fault" as const),
+            state: fc.constantFrom(
+              "initialize" as const,
+              "backup" as const,
+              "active" as const,
+              "fault" as const,
+            ),
             priority: fc.integer({ min: 0, max: 255 }),
             eligible: fc.boolean(),
           }),

@@ -79,12 +79,19 @@ function readText(reader: ByteReader): string | undefined {
 export function encodeDatagram(datagram: Datagram): Uint8Array {
   const { body } = datagram;
   const writer = new ByteWriter(256).u32(MAGIC).u8(VERSION).u8(TYPES.indexOf(body.type));
-  writer.u32(Math.floor(datagram.boot / 0x1_0000_0000)).u32(datagram.boot >>> 0).u32(datagram.sequence >>> 0);
+  writer
+    .u32(Math.floor(datagram.boot / 0x1_0000_0000))
+    .u32(datagram.boot >>> 0)
+    .u32(datagram.sequence >>> 0);
   for (const text of [datagram.site, datagram.node, datagram.digest]) writeText(writer, text);
   if (body.type === "hello") {
     writer.u16(body.routers.length);
     for (const { key, state, priority, eligible } of body.routers)
-      writer.u32(key).u8(STATES.indexOf(state)).u8(priority).u8(eligible ? 1 : 0);
+      writer
+        .u32(key)
+        .u8(STATES.indexOf(state))
+        .u8(priority)
+        .u8(eligible ? 1 : 0);
     return writer.finish();
   }
   writer.u32(body.id);
