@@ -6,6 +6,7 @@ import { registerBackends } from "./commands/backends.ts";
 import { registerCompletion } from "./commands/completion.ts";
 import { registerExplain } from "./commands/explain.ts";
 import { registerReload } from "./commands/reload.ts";
+import { registerSchema } from "./commands/schema.ts";
 import { registerStatus } from "./commands/status.ts";
 import { registerSwitchover } from "./commands/switchover.ts";
 import { registerRun } from "./commands/run.ts";
@@ -24,6 +25,7 @@ const commands: readonly ((program: Command) => void)[] = [
   registerBackends,
   registerExplain,
   registerCheck,
+  registerSchema,
   registerLab,
   registerDrill,
   registerCompletion,

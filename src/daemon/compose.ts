@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { describeChange, siteDifference } from "../config/difference.ts";
 import { loadSite } from "../config/load.ts";
 import { formatConfigIssue } from "../base/errors.ts";
 import { planFor } from "../redundancy/plan.ts";
@@ -16,7 +17,7 @@ export function brainPorts(): BrainPorts {
       return { site, digest, warnings: warnings.map(formatConfigIssue) };
     },
     plan: planFor,
-    differences: () => [],
+    differences: (before, after) => siteDifference(before, after).map(describeChange),
     children: () => [],
     health: healthPort,
     forwarder: () => ({
