@@ -20,6 +20,8 @@ export interface NetlinkOptions {
   readonly clock: Clock;
   /** Multicast groups (numbers, not masks) whose messages come to `onEvent`. */
   readonly groups?: readonly number[];
+  /** A kernel filter (classic BPF) for a socket that only hears events. */
+  readonly filter?: Uint8Array;
   /** Called for every message that answers no request. Its payload is a view: copy what is kept. */
   readonly onEvent?: (message: NetlinkMessage) => void;
   /** Events were lost: what is known of the kernel's state must be read anew. */
@@ -103,6 +105,7 @@ export class NetlinkSocket {
       socket.receiveBuffer(options.receiveBuffer ?? 1 << 20);
       socket.tryOption(SOL.NETLINK, NETLINK.EXT_ACK, 1);
       socket.tryOption(SOL.NETLINK, NETLINK.CAP_ACK, 1);
+      if (options.filter !== undefined) socket.filter(options.filter);
       const opened = new NetlinkSocket(socket, options);
       for (const group of options.groups ?? []) opened.subscribe(group);
       socket.onReadable(() => opened.#drain());
