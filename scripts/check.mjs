@@ -15,7 +15,7 @@ function run([name, command, args]) {
   return new Promise((resolve) => {
     const child = spawn(command, args, {
       stdio: ["ignore", "pipe", "pipe"],
-      env: { ...process.env, FORCE_COLOR: "0" },
+      env: { ...process.env, NO_COLOR: "1" },
     });
     let output = "";
     child.stdout.on("data", (chunk) => (output += chunk));
