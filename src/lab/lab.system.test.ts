@@ -2,7 +2,7 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { readFileSync, readdirSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
-import type { ProbeOutcome } from "../contracts/drills.ts";
+import type { DrillReport, DrillRun, ProbeOutcome } from "../contracts/drills.ts";
 import { labRefused, runningLabs, startLab } from "./outer.ts";
 import { findProgram } from "./shell.ts";
 
@@ -150,5 +150,45 @@ describe.skipIf(peer !== undefined)("drills, with keepalived as the subject", ()
     expect(runs.find(({ drill }) => drill === "brain-killed")?.verdict).toBe("skipped");
     expect(status).toBe(cut?.verdict === "passed" ? 0 : 1);
     expect(runningLabs().filter(({ name }) => name.startsWith("drill-"))).toEqual([]);
+  });
+});
+
+/** What each fault must have done to keepalived, so that a drill that breaks nothing is found out. */
+const EFFECTS: { readonly [drill: string]: (run: DrillRun, gap: number) => boolean } = {
+  switchover: (run) => run.takeovers === 1,
+  failback: (run) => run.takeovers === 1,
+  "kill-all": (run) => run.timeline.some(({ lane, what }) => lane === `role ${run.node}` && what === "off"),
+  "power-cut": (run, gap) => gap > 150 && run.noOwner > 150,
+  "link-down-front": (run, gap) => gap > 0 && run.takeovers === 1,
+  "link-down-back": (run, gap) => gap > 0 && run.takeovers === 1,
+  "link-flap": (_, gap) => gap > 0,
+  hang: (run) => run.takeovers >= 1 && run.twoOwners > 1000,
+  "adverts-one-way": (run) => run.twoOwners > 500,
+  partition: (run) => run.twoOwners > 500,
+  "address-deleted": (run) => run.noOwner > 0,
+  // Nobody repairs the peer's rules.
+  "ruleset-flushed": (_, gap) => gap > 2000,
+  "foreign-mark": (run) => run.verdict === "passed",
+  "forward-drop": (_, gap) => gap > 2000,
+  "hung-resolver": (run) => run.probes.length === 8 && run.probes.every(({ kind }) => kind === "resolver"),
+  starvation: (run) => run.healedAt > 5000,
+};
+
+describe.skipIf(peer !== undefined || findProgram("stress-ng") === undefined)("every fault", () => {
+  it("does to keepalived what its name says", { timeout: 300_000 }, () => {
+    const { stdout, stderr } = spawnSync(
+      process.execPath,
+      cli("drill", SITE, ...Object.keys(EFFECTS), "--subject", "keepalived", "--minutes", "0.1", "--json"),
+      { encoding: "utf8", maxBuffer: 2 ** 27 },
+    );
+    expect(stderr).toBe("");
+    const { runs } = JSON.parse(stdout) as DrillReport;
+    const without = runs.flatMap((run) => {
+      const gap = Math.max(0, ...run.probes.map(({ longestGap }) => longestGap));
+      if (EFFECTS[run.drill]?.(run, gap) === true) return [];
+      return [`${run.drill}: gap ${gap}, ${JSON.stringify({ ...run, probes: [], timeline: [] })}`];
+    });
+    expect(without).toEqual([]);
+    expect(runs.map(({ drill }) => drill)).toEqual(Object.keys(EFFECTS));
   });
 });

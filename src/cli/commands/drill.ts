@@ -22,6 +22,12 @@ function whole(text: string): number {
   return value;
 }
 
+function fraction(text: string): number {
+  const value = Number(text);
+  if (!(value > 0 && value <= 1440)) throw new InvalidArgumentError("expected minutes, such as 10 or 0.5.");
+  return value;
+}
+
 function subjectName(text: string): string {
   if (text === "nines" || text === "keepalived") return text;
   throw new InvalidArgumentError("expected nines or keepalived.");
@@ -36,7 +42,7 @@ export function registerDrill(program: Command): void {
     .option("--repeat <n>", "how often each drill is run", whole, 1)
     .option("--report <dir>", "write report.json, junit.xml and a timeline (SVG) of each run")
     .option("--subject <name>", "what is drilled: nines, or keepalived in its place", subjectName, "nines")
-    .option("--minutes <n>", "how long the starvation drill lasts", whole, 10)
+    .option("--minutes <n>", "how long the starvation drill lasts", fraction, 10)
     .option("--keep", "leave the lab up after the drills, until Ctrl-C")
     .option("--json", "print the report as JSON instead of the table")
     .option("--list", "list the drills with their stories")
