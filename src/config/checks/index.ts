@@ -1,4 +1,5 @@
 /** Every cross-check: what the schema alone cannot see because it lies between two parts of the file. */
+import * as availability from "./availability.ts";
 import * as nodes from "./nodes.ts";
 import * as pools from "./pools.ts";
 import * as routers from "./routers.ts";
@@ -29,4 +30,6 @@ export const allChecks: readonly Check[] = [
   services.overlappingListens,
   services.families,
   services.loops,
+  availability.availabilityNames,
+  availability.dependencies,
 ];

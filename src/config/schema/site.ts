@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { availabilitySchema } from "./availability.ts";
 import { name } from "./common.ts";
 import { drillsSchema, labSchema } from "./lab.ts";
 import { nodeSchema } from "./nodes.ts";
@@ -15,6 +16,7 @@ export const siteSchema = z.strictObject({
   services: z.record(name(), serviceSchema).default({}),
   lab: labSchema.optional(),
   drills: drillsSchema.default({}),
+  availability: availabilitySchema.prefault({}),
 });
 
 /** What the user writes. */
