@@ -5,6 +5,8 @@ import { registerLab } from "./commands/lab.ts";
 import { registerBackends } from "./commands/backends.ts";
 import { registerCompletion } from "./commands/completion.ts";
 import { registerExplain } from "./commands/explain.ts";
+import { registerNines } from "./commands/nines.ts";
+import { registerPlan } from "./commands/plan.ts";
 import { registerReload } from "./commands/reload.ts";
 import { registerSchema } from "./commands/schema.ts";
 import { registerStatus } from "./commands/status.ts";
@@ -28,6 +30,8 @@ const commands: readonly ((program: Command) => void)[] = [
   registerSchema,
   registerLab,
   registerDrill,
+  registerPlan,
+  registerNines,
   registerCompletion,
   registerVersion,
 ];

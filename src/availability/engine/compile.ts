@@ -40,9 +40,13 @@ export interface CompileOptions {
   readonly modules?: boolean | undefined;
   /** Try this order first instead of the usual one. */
   readonly heuristic?: Heuristic | undefined;
+  /** Nodes that a module may take before other orders are tried; then eight times as many. Default 200,000. */
+  readonly firstBudget?: number | undefined;
 }
 
 const DEFAULT_NODE_LIMIT = 8_000_000;
+/** 2^10 small builds at most. */
+const MAX_HUBS = 10;
 
 export function compile(tree: FaultTree, options: CompileOptions = {}): Result<Compiled, TreeFault> {
   const order = tree.order();
@@ -82,7 +86,8 @@ function buildModule(
   const ceiling = options.nodeLimit ?? DEFAULT_NODE_LIMIT;
   const mark = bdd.count;
   let order: readonly number[] = parts.leaves;
-  for (let budget = 200_000; ; budget *= 8) {
+  const hubs = findHubs(graph, parts);
+  for (let budget = options.firstBudget ?? 200_000; ; budget *= 8) {
     const limit = Math.min(ceiling, mark + budget);
     for (const heuristic of heuristics) {
       order = orderLeaves(graph, parts, heuristic);
@@ -96,6 +101,20 @@ function buildModule(
         if (!(thrown instanceof BddFull)) throw thrown;
         bdd.release(mark);
       }
+      if (hubs.length === 0 || heuristic !== preferred) continue;
+      // Second: the shared leaves on top, and one small build per combination of them.
+      const rest = order.filter((leaf) => !hubs.includes(leaf));
+      order = [...hubs, ...rest];
+      for (let i = 0; i < order.length; i++) levelOf[order[i]!] = firstLevel + i;
+      bdd.limit = Math.min(ceiling, mark + budget * 8);
+      try {
+        const edge = pivot(graph, bdd, parts, levelOf, hubs, new Map());
+        bdd.limit = ceiling;
+        return { order, edge, heuristic };
+      } catch (thrown) {
+        if (!(thrown instanceof BddFull)) throw thrown;
+        bdd.release(mark);
+      }
     }
     if (limit >= ceiling) break;
   }
@@ -103,9 +122,71 @@ function buildModule(
   return { order, edge: undefined, heuristic: preferred };
 }
 
-function buildGates(graph: Graph, bdd: Bdd, parts: ModuleParts, levelOf: Int32Array): number {
+/** Leaves that very many gates share, such as zones: most used first, few enough to try all combinations. */
+function findHubs(graph: Graph, parts: ModuleParts): number[] {
+  const uses = new Map<number, number>();
+  for (const gate of parts.gates)
+    for (const input of graph.inputs[gate]!) uses.set(input >> 1, (uses.get(input >> 1) ?? 0) + 1);
+  return parts.leaves
+    .filter((leaf) => (uses.get(leaf) ?? 0) >= 8)
+    .sort((a, b) => uses.get(b)! - uses.get(a)!)
+    .slice(0, MAX_HUBS);
+}
+
+/** Shannon's expansion over the hubs, in the tree: with them decided, what is left is often a small build. */
+function pivot(
+  graph: Graph,
+  bdd: Bdd,
+  parts: ModuleParts,
+  levelOf: Int32Array,
+  hubs: readonly number[],
+  fixed: Map<number, number>,
+): number {
+  const known = decided(graph, parts, fixed);
+  if (known !== undefined) return known ? BDD_TRUE : BDD_TRUE ^ 1;
+  const [hub, ...rest] = hubs;
+  if (hub === undefined) return buildGates(graph, bdd, parts, levelOf, fixed);
+  fixed.set(hub, BDD_TRUE);
+  const high = pivot(graph, bdd, parts, levelOf, rest, fixed);
+  fixed.set(hub, BDD_TRUE ^ 1);
+  const low = pivot(graph, bdd, parts, levelOf, rest, fixed);
+  fixed.delete(hub);
+  return bdd.node(levelOf[hub]!, high, low);
+}
+
+/** The root's value where the fixed leaves alone decide it. */
+function decided(graph: Graph, parts: ModuleParts, fixed: ReadonlyMap<number, number>): boolean | undefined {
+  const value = new Map<number, boolean>();
+  for (const [leaf, edge] of fixed) value.set(leaf, edge === BDD_TRUE);
+  for (const gate of parts.gates) {
+    let yes = 0;
+    let no = 0;
+    const inputs = graph.inputs[gate]!;
+    for (const input of inputs) {
+      const known = value.get(input >> 1);
+      if (known === undefined) continue;
+      if (known === ((input & 1) === 0)) yes++;
+      else no++;
+    }
+    const op = graph.op[gate];
+    const needed = op === OP_AND ? inputs.length : op === OP_OR ? 1 : graph.atLeast[gate]!;
+    if (op === OP_XOR) {
+      if (yes + no === inputs.length) value.set(gate, yes % 2 === 1);
+    } else if (yes >= needed) value.set(gate, true);
+    else if (inputs.length - no < needed) value.set(gate, false);
+  }
+  return value.get(parts.root);
+}
+
+function buildGates(
+  graph: Graph,
+  bdd: Bdd,
+  parts: ModuleParts,
+  levelOf: Int32Array,
+  fixed?: ReadonlyMap<number, number>,
+): number {
   const edgeOf = new Map<number, number>();
-  for (const leaf of parts.leaves) edgeOf.set(leaf, bdd.node(levelOf[leaf]!, 0, 1));
+  for (const leaf of parts.leaves) edgeOf.set(leaf, fixed?.get(leaf) ?? bdd.node(levelOf[leaf]!, 0, 1));
   if (parts.gates.length === 0) return edgeOf.get(parts.root) as number;
   for (const gate of parts.gates) {
     const inputs = Array.from(
@@ -138,7 +219,7 @@ function combine(bdd: Bdd, op: number, k: number, inputs: number[]): number {
       // votes[j]: at least j of the inputs seen so far. One more input: v[j] = v[j] or (input and v[j-1]).
       const votes = Array<number>(k + 1).fill(BDD_TRUE ^ 1);
       votes[0] = BDD_TRUE;
-      for (const input of inputs)
+      for (const input of inputs.filter((one) => one !== (BDD_TRUE ^ 1)))
         for (let j = k; j > 0; j--) votes[j] = bdd.or(votes[j]!, bdd.and(input, votes[j - 1]!));
       return votes[k]!;
     }

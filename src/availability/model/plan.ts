@@ -192,7 +192,10 @@ function planService(model: SiteModel, tops: ServiceTops, worst: number, deep: b
     bounds: analysis.bounds,
     exact: analysis.exact,
     interval: deep ? intervalOf(model, analysis) : undefined,
-    outagesPerYear: analysis.exact ? infos.reduce((sum, info) => sum + rateOf(info) * 8760, 0) : undefined,
+    // A dead backend not yet noticed is a share of an outage, not one.
+    outagesPerYear: analysis.exact
+      ? infos.reduce((sum, info) => sum + (info.class === "undetected" ? 0 : rateOf(info) * 8760), 0)
+      : undefined,
     byClass: [...byClass]
       .map(([name, part]) => ({ class: name, ...part }))
       .sort((a, b) => b.unavailability - a.unavailability),

@@ -32,7 +32,7 @@ export function sayAvailability(unavailability: number): string {
   const scale = 10n ** BigInt(decimals);
   const units = 100n * scale - BigInt(missing.replace(".", ""));
   const text = units.toString().padStart(decimals + 1, "0");
-  return `${text.slice(0, -decimals)}.${text.slice(-decimals).replace(/0$/, "")} %`;
+  return `${`${text.slice(0, -decimals)}.${text.slice(-decimals)}`.replace(/\.?0+$/, "")} %`;
 }
 
 /** `3.9`: how many nines, as a number. */
