@@ -1,10 +1,7 @@
 import { milliseconds } from "../availability/model/build.ts";
 import type { Plan, PlannedService, TargetVerdict } from "../availability/model/plan.ts";
-import { ninesOf, sayAvailability, sayHours } from "../availability/model/words.ts";
+import { MONTH_HOURS, YEAR_HOURS, ninesOf, sayAvailability, sayHours } from "../availability/model/words.ts";
 import { type Colour, type Paint, table, width } from "./paint.ts";
-
-const YEAR = 8760;
-const MONTH = 720;
 
 /** Red below three nines, yellow below four, green from there. */
 const colourOf = (unavailability: number): Colour =>
@@ -106,8 +103,8 @@ function serviceRow(one: PlannedService, paint: Paint): string[] {
     paint("bold", one.service),
     paint(colourOf(u), sayAvailability(u)),
     ninesOf(u) > 15 ? "-" : ninesOf(u).toFixed(1),
-    sayHours(u * YEAR),
-    sayHours(u * MONTH),
+    sayHours(u * YEAR_HOURS),
+    sayHours(u * MONTH_HOURS),
     one.outagesPerYear === undefined ? "-" : often(one.outagesPerYear),
     paint("dim", sayAvailability(one.naive)),
   ];
@@ -136,7 +133,7 @@ function serviceDetail(one: PlannedService, paint: Paint, named: boolean, top: n
       ["", "a year", "share", "how often"].map(dim),
       ...one.byClass.map((part) => [
         CLASS_WORDS[part.class],
-        sayHours(Math.max(0, part.unavailability) * YEAR),
+        sayHours(Math.max(0, part.unavailability) * YEAR_HOURS),
         share(Math.max(0, part.unavailability) / total),
         often(part.perYear),
       ]),
@@ -152,7 +149,7 @@ function serviceDetail(one: PlannedService, paint: Paint, named: boolean, top: n
             .slice(0, top)
             .map((point) => [
               paint("red", point.name),
-              sayHours(point.unavailability * YEAR),
+              sayHours(point.unavailability * YEAR_HOURS),
               share(point.share),
               often(point.perYear),
             ]),
@@ -163,7 +160,11 @@ function serviceDetail(one: PlannedService, paint: Paint, named: boolean, top: n
     columns(
       one.cutSets
         .slice(0, top)
-        .map((set) => [set.events.join(dim(" and ")), sayHours(set.unavailability * YEAR), share(set.share)]),
+        .map((set) => [
+          set.events.join(dim(" and ")),
+          sayHours(set.unavailability * YEAR_HOURS),
+          share(set.share),
+        ]),
     ),
   );
   section(
@@ -176,7 +177,7 @@ function serviceDetail(one: PlannedService, paint: Paint, named: boolean, top: n
           sayAvailability(from),
           "->",
           paint(colourOf(to), sayAvailability(to)),
-          dim(`${sayHours((from - to) * YEAR)} a year less`),
+          dim(`${sayHours((from - to) * YEAR_HOURS)} a year less`),
         ]),
     ),
   );
@@ -264,8 +265,8 @@ export function comparisonText(
       a === undefined || b === undefined || Math.abs(change) < 1e-15
         ? paint("dim", "the same")
         : change > 0
-          ? paint("green", `${sayHours(change * YEAR)} a year less`)
-          : paint("red", `${sayHours(-change * YEAR)} a year more`);
+          ? paint("green", `${sayHours(change * YEAR_HOURS)} a year less`)
+          : paint("red", `${sayHours(-change * YEAR_HOURS)} a year more`);
     return [
       paint("bold", name),
       say(a),

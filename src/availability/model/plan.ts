@@ -18,6 +18,7 @@ import { possibleChanges } from "./changes.ts";
 import { ERROR_FACTORS } from "./defaults.ts";
 import { type GapComparison, compareGaps, readMeasured } from "./measured.ts";
 import { routerTimes } from "./times.ts";
+import { YEAR_HOURS } from "./words.ts";
 import { type WindowOutlook, simulateWindows } from "./windows.ts";
 
 export interface PlannedCutSet {
@@ -163,7 +164,7 @@ function planService(model: SiteModel, tops: ServiceTops, worst: number, deep: b
     const sum = byClass.get(info.class) ?? { unavailability: 0, perYear: 0 };
     byClass.set(info.class, {
       unavailability: sum.unavailability + rateOf(info) * info.duration,
-      perYear: sum.perYear + rateOf(info) * 8760,
+      perYear: sum.perYear + rateOf(info) * YEAR_HOURS,
     });
   }
   // An order-2 outage is counted from both of its events: scaled so that the classes add up to the whole.
@@ -181,7 +182,7 @@ function planService(model: SiteModel, tops: ServiceTops, worst: number, deep: b
         name: info.name,
         kind: info.kind,
         unavailability: p,
-        perYear: info.rate * 8760,
+        perYear: info.rate * YEAR_HOURS,
         share: p / probability,
       };
     });
@@ -194,7 +195,7 @@ function planService(model: SiteModel, tops: ServiceTops, worst: number, deep: b
     interval: deep ? intervalOf(model, analysis) : undefined,
     // A dead backend not yet noticed is a share of an outage, not one.
     outagesPerYear: analysis.exact
-      ? infos.reduce((sum, info) => sum + (info.class === "undetected" ? 0 : rateOf(info) * 8760), 0)
+      ? infos.reduce((sum, info) => sum + (info.class === "undetected" ? 0 : rateOf(info) * YEAR_HOURS), 0)
       : undefined,
     byClass: [...byClass]
       .map(([name, part]) => ({ class: name, ...part }))

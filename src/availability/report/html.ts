@@ -2,7 +2,7 @@
 import type { Literal } from "../engine/tree.ts";
 import type { SiteModel } from "../model/build.ts";
 import type { Plan, PlannedService } from "../model/plan.ts";
-import { ninesOf, sayAvailability, sayHours } from "../model/words.ts";
+import { MONTH_HOURS, YEAR_HOURS, ninesOf, sayAvailability, sayHours } from "../model/words.ts";
 
 const escape = (text: string): string =>
   text.replaceAll(/[<>&"]/g, (c) => ({ "<": "&lt;", ">": "&gt;", "&": "&amp;" })[c] ?? "&quot;");
@@ -76,8 +76,8 @@ function overview(plan: Plan): string {
     plan.services.map((one) => [
       escape(one.service),
       sayAvailability(one.unavailability) + (one.exact ? "" : " (bound)"),
-      sayHours(one.unavailability * 8760),
-      sayHours(one.unavailability * 720),
+      sayHours(one.unavailability * YEAR_HOURS),
+      sayHours(one.unavailability * MONTH_HOURS),
       one.outagesPerYear?.toPrecision(2) ?? "-",
       sayAvailability(one.naive),
     ]),
@@ -98,14 +98,18 @@ function serviceSection(one: PlannedService, model: SiteModel): string {
       ? '<p class="good">none</p>'
       : tableOf(
           ["", "a year", "share"],
-          one.singlePoints.map((p) => [escape(p.name), sayHours(p.unavailability * 8760), share(p.share)]),
+          one.singlePoints.map((p) => [
+            escape(p.name),
+            sayHours(p.unavailability * YEAR_HOURS),
+            share(p.share),
+          ]),
         ),
     "<h3>Worst combinations</h3>",
     tableOf(
       ["", "a year", "share"],
       one.cutSets.map((set) => [
         escape(set.events.join(" and ")),
-        sayHours(set.unavailability * 8760),
+        sayHours(set.unavailability * YEAR_HOURS),
         share(set.share),
       ]),
     ),
@@ -118,7 +122,7 @@ function serviceSection(one: PlannedService, model: SiteModel): string {
           escape(i.what),
           sayAvailability(i.from),
           sayAvailability(i.to),
-          sayHours((i.from - i.to) * 8760),
+          sayHours((i.from - i.to) * YEAR_HOURS),
         ]),
     ),
     "<h3>Fault tree</h3>",
