@@ -60,7 +60,6 @@ services:
 `);
     expect(lines(report)).toEqual([
       '2:7 site: found "my shop", expected a name: a letter, then letters, digits and hyphens, 63 at most',
-      "3:10 nodes.lb1.address: address is missing (expected an IPv4 or IPv6 address)",
       '3:17 nodes.lb1.adress: unknown key "adress" (did you mean "address"?)',
       '4:1 virtualRouter: unknown key "virtualRouter" (did you mean "virtualRouters"?)',
       "7:24 virtualRouters.edge.priorities.lb1: found 300, expected a whole number from 1 to 255",

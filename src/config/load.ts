@@ -86,7 +86,9 @@ export function examineSource(source: Source): SiteReport {
   };
   const { site, findings } = parseSite(source.value);
   const checked = site ? runChecks(allChecks, site, source.value) : { errors: [], warnings: [] };
-  const issues = inOrder([...source.issues, ...[...findings, ...checked.errors].map(issue)]);
+  const told = new Set(findings.map(({ path }) => formatPath(path)));
+  const errors = checked.errors.filter(({ path }) => !told.has(formatPath(path)));
+  const issues = inOrder([...source.issues, ...[...findings, ...errors].map(issue)]);
   const warnings = inOrder(checked.warnings.map(issue));
   if (!site || issues.length > 0) return { issues, warnings };
   const { file, positions } = source;

@@ -36,5 +36,6 @@ export async function healthPort(
     statuses: () => service.statuses(),
     setAdmin: (pool, backend, asked, persist) => service.setAdmin(pool, backend, asked, persist),
     metrics: () => service.metrics(),
+    isolated: () => service.isolated(),
   };
 }

@@ -21,6 +21,8 @@ export interface HealthPort {
   /** Throws OperationalError NOT_FOUND; settles when a persistent state is on disk. */
   setAdmin(pool: string, backend: string, state: AdminState, persist: boolean): Promise<void>;
   metrics(): readonly MetricSample[];
+  /** Why this node is probably cut off from all backends; undefined where nothing speaks for it. */
+  isolated?(): string | undefined;
 }
 
 export interface ForwarderPort {

@@ -1,5 +1,5 @@
 import type { z } from "zod";
-import type { Path } from "../source/positions.ts";
+import { type Path, formatPath } from "../source/positions.ts";
 import { nearest, suggest } from "./near.ts";
 import {
   type Schema,
@@ -18,6 +18,8 @@ export interface Finding {
   readonly path: Path;
   readonly message: string;
   readonly hint?: string | undefined;
+  /** For an unknown key: the key that was probably meant. */
+  readonly meant?: string | undefined;
   /** Whether the key itself is wrong, not its value. */
   readonly at?: "key" | "value" | undefined;
 }
@@ -62,7 +64,16 @@ export function explainIssues(
   input: unknown,
   base: Path = [],
 ): Finding[] {
-  return issues.flatMap((issue) => explainOne(root, issue, input, base));
+  const findings = issues.flatMap((issue) => explainOne(root, issue, input, base));
+  // A key written wrongly is one mistake, not a missing and an unknown one.
+  const meant = new Set(
+    findings.flatMap(({ path, meant: key }) =>
+      key === undefined ? [] : [formatPath([...path.slice(0, -1), key])],
+    ),
+  );
+  return findings.filter(
+    ({ path, message }) => !(message.endsWith(" is missing") && meant.has(formatPath(path))),
+  );
 }
 
 function explainOne(root: Schema, issue: Issue, input: unknown, base: Path): Finding[] {
@@ -113,6 +124,7 @@ function unknownKey(schema: Schema | undefined, key: string, path: Path, value: 
   const free = known.filter((name) => !used.has(name));
   return {
     path: [...path, key],
+    meant: nearest(key, free),
     at: "key",
     message: `unknown key ${JSON.stringify(key)}`,
     hint: suggest(key, nearest(key, free) === undefined ? known : free, "known keys here"),

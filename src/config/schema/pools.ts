@@ -7,17 +7,21 @@ export const backendSchema = z.union([
   ipPort().transform((at) => ({ at, weight: 1, maintenance: false, zone: undefined })),
   z
     .strictObject({
-      address: ipPort(),
+      address: ipPort().describe("Where it listens."),
       weight: z.int().min(0).max(256).default(1).describe("Share of new connections; 0 drains."),
       maintenance: z.boolean().default(false).describe("Out of service until the site file says otherwise."),
-      zone: name().optional(),
+      zone: name().optional().describe("Failure zone."),
     })
     .transform(({ address, ...rest }) => ({ at: address, ...rest, zone: rest.zone })),
 ]);
 
 const timing = {
-  interval: durationBetween(ms(50), ms(3_600_000), "50ms to 1h").prefault("2s"),
-  timeout: duration().prefault("1s"),
+  interval: durationBetween(ms(50), ms(3_600_000), "50ms to 1h")
+    .prefault("2s")
+    .describe(
+      "From the beginning of a check to that of the next. Until a backend is known, four times as often.",
+    ),
+  timeout: duration().prefault("1s").describe("Hard limit over the whole of a check."),
   rise: z.int().min(1).max(100).default(2).describe("Good checks in a row before a backend is up."),
   fall: z.int().min(1).max(100).default(3).describe("Bad checks in a row before a backend is down."),
   jitter: z
@@ -30,19 +34,21 @@ const timing = {
 };
 
 export const checkSchema = z.union([
-  z.strictObject({ tcp: z.literal(true), ...timing }).transform((c) => ({ kind: "tcp" as const, ...c })),
+  z
+    .strictObject({ tcp: z.literal(true).describe("Good when a connection is accepted."), ...timing })
+    .transform((c) => ({ kind: "tcp" as const, ...c })),
   z
     .strictObject({
       http: z.string().startsWith("/").describe("Path to GET."),
       tls: z.boolean().default(false).describe("HTTPS."),
       host: z.string().optional().describe("Host header; default: the backend's address."),
-      sni: z.string().optional().describe("TLS server name; default: host."),
-      verify: z.boolean().default(true).describe("Check the certificate."),
+      sni: z.string().optional().describe("TLS server name; default: the name in host."),
+      verify: z.boolean().default(true).describe("Check the certificate, against sni or host."),
       status: z
         .string()
         .regex(/^\d{3}(-\d{3})?(,\d{3}(-\d{3})?)*$/)
         .default("200-299")
-        .describe("Good statuses: 200-299,304."),
+        .describe("Good statuses: single ones and ranges, 200-299,304."),
       body: z.string().optional().describe("The body contains this text (first 64 KiB)."),
       ...timing,
     })
@@ -50,7 +56,7 @@ export const checkSchema = z.union([
   z
     .strictObject({
       exec: command().describe(
-        "Exit 0 is good; NINES_ADDRESS, NINES_PORT, NINES_BACKEND in the environment.",
+        "A program, no shell: exit 0 is good. NINES_POOL, NINES_BACKEND, NINES_ADDRESS, NINES_PORT in the environment; the first line of its output is the reason.",
       ),
       ...timing,
     })
@@ -58,7 +64,7 @@ export const checkSchema = z.union([
 ]);
 
 export const poolSchema = z.strictObject({
-  backends: z.record(name(), backendSchema),
+  backends: z.record(name(), backendSchema).describe("Address and port each, or a mapping."),
   check: checkSchema.optional().describe("Without a check, backends always count as healthy."),
   allDown: z
     .enum(["all", "none", "last"])

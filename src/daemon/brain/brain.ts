@@ -118,6 +118,7 @@ export class Brain {
       forwardingProblem: this.#forwarder.problem(),
       differing: this.#link.differing,
       siteProblem: this.#siteProblem,
+      isolated: this.#health.isolated?.(),
     };
   }
 

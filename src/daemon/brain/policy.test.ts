@@ -66,6 +66,7 @@ describe("alarms", () => {
     expect(names({ routers: [router({ active: undefined })] })).toEqual(["no_active"]);
     expect(names({ backends: [backend("one", "down"), backend("two", "up")] })).toEqual(["pool_degraded"]);
     expect(names({ backends: [backend("one", "down"), backend("two", "down")] })).toEqual(["pool_down"]);
+    expect(names({ isolated: "all 2 checks fail at once" })).toContain("node_isolated");
     expect(
       names({ forwardingProblem: "x", siteProblem: "y", differing: [{ node: "b", digest: "e" }] }),
     ).toEqual(["forwarding_broken", "site_differs", "site_rejected"]);

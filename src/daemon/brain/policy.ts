@@ -19,6 +19,8 @@ export interface Facts {
   readonly differing: readonly { readonly node: string; readonly digest: string }[];
   /** Why the site file on disk is not the one that runs; empty where it is. */
   readonly siteProblem: string;
+  /** Why this node is probably cut off from all backends. */
+  readonly isolated?: string | undefined;
 }
 
 export interface Verdict {
@@ -34,6 +36,7 @@ export const ALARMS = {
   no_active: "nobody is Active for a virtual router, as far as this node hears",
   pool_down: "no backend of a pool is healthy",
   pool_degraded: "a backend of a pool is down",
+  node_isolated: "every check of every pool fails at once: perhaps it is this node that is cut off",
   forwarding_broken: "the kernel's forwarding tables are not as they should be",
   site_differs: "another node runs another site file",
   site_rejected: "the site file on disk is wrong, or could not be read; the last good one runs",
@@ -121,6 +124,7 @@ export function alarms(facts: Facts): Alarm[] {
     else if (down.length > 0)
       raise("pool_degraded", "warning", pool, `${down.length} of ${total} down: ${names}`);
   }
+  if (facts.isolated !== undefined) raise("node_isolated", "critical", "", facts.isolated);
   if (facts.forwardingProblem !== "") raise("forwarding_broken", "critical", "", facts.forwardingProblem);
   for (const { node, digest } of facts.differing)
     raise(
