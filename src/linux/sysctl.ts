@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { OperationalError, messageOf } from "../base/errors.ts";
 
 /**
@@ -34,4 +34,14 @@ export function writeSysctl(name: string, value: string): string | undefined {
     throw new OperationalError(kind, `cannot set ${name} to ${value}: ${messageOf(error)}`, { cause: error });
   }
   return before;
+}
+
+/** The names below a directory of settings, e.g. the interfaces below `net/ipv6/conf`. */
+export function listSysctls(directory: string): string[] {
+  try {
+    return readdirSync(file(directory));
+  } catch (error) {
+    if (error instanceof RangeError) throw error;
+    return [];
+  }
 }

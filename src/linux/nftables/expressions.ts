@@ -9,6 +9,9 @@ export function hostU32(value: number): Uint8Array {
   new DataView(bytes.buffer).setUint32(0, value, true);
   return bytes;
 }
+export const readHostU32 = (bytes: Uint8Array): number =>
+  bytes.length < 4 ? 0 : new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
+
 /** Fields of a concatenation, each padded to a multiple of 4 bytes. */
 export function concat(...fields: readonly Uint8Array[]): Uint8Array {
   const length = fields.reduce((sum, field) => sum + ((field.length + 3) & ~3), 0);
@@ -27,6 +30,11 @@ export const elementMap = (elements: readonly NftElement[]): NftSet["elements"] 
 export const addressElements = (addresses: readonly IpAddress[], family: Family): NftSet["elements"] =>
   elementMap(addresses.filter((ip) => ipFamily(ip) === family).map((ip) => ({ key: ipBytes(ip) })));
 
+export const immediate = (register: number, value: Uint8Array): Expression => ({
+  kind: "immediate",
+  register,
+  value,
+});
 export const verdict = (code: "accept" | "drop" | "return"): Expression => ({
   kind: "verdict",
   verdict: { code },
@@ -56,5 +64,7 @@ export const notIn = (set: string, register: number): Expression => ({
   register,
   negate: true,
 });
+export const sourceAddress = (family: Family, register: number): Expression =>
+  family === 4 ? payload("network", 12, 4, register) : payload("network", 8, 16, register);
 export const destinationAddress = (family: Family, register: number): Expression =>
   family === 4 ? payload("network", 16, 4, register) : payload("network", 24, 16, register);

@@ -39,8 +39,10 @@ export type CtKey =
   | "status"
   | "mark"
   | "eventmask"
-  | "src"
-  | "dst"
+  | "src-ip"
+  | "dst-ip"
+  | "src-ip6"
+  | "dst-ip6"
   | "protocol"
   | "proto-src"
   | "proto-dst";

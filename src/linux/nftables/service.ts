@@ -106,8 +106,11 @@ export class NftablesService {
     }
   }
 
-  /** The table as the kernel holds it, elements included; undefined where there is none. */
-  async read(family: NftFamily, name: string): Promise<NftTable | undefined> {
+  /**
+   * The table as the kernel holds it; undefined where there is none. `elements` false leaves the sets empty:
+   * enough to learn the handles of rules.
+   */
+  async read(family: NftFamily, name: string, elements = true): Promise<NftTable | undefined> {
     const place = { family, table: name };
     const info = await this.tableInfo(place);
     if (!info) return undefined;
@@ -124,8 +127,8 @@ export class NftablesService {
     const sets = [];
     for (const message of await this.#socket.dump(what, { type: MSG.GETSET, body: tableName(place) })) {
       const set = readSet(message.payload);
-      const elements = set.dynamic ? [] : await this.elements(place, set.name);
-      sets.push({ ...set, elements: new Map(elements.map((one) => [elementKey(one), one])) });
+      const held = set.dynamic || !elements ? [] : await this.elements(place, set.name);
+      sets.push({ ...set, elements: new Map(held.map((one) => [elementKey(one), one])) });
     }
     return {
       family,

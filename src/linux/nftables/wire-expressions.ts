@@ -21,12 +21,14 @@ const CT: Readonly<Record<CtKey, number>> = {
   direction: 1,
   status: 2,
   mark: 3,
-  src: 8,
-  dst: 9,
   protocol: 10,
   "proto-src": 11,
   "proto-dst": 12,
   eventmask: 18,
+  "src-ip": 19,
+  "dst-ip": 20,
+  "src-ip6": 21,
+  "dst-ip6": 22,
 };
 const CMP: readonly CmpOp[] = ["eq", "neq", "lt", "lte", "gt", "gte"];
 const BASES = ["link", "network", "transport"] as const;

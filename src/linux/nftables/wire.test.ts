@@ -34,7 +34,7 @@ const expression: fc.Arbitrary<Expression> = fc.oneof(
     { kind: "masquerade", ports: [1, 2], flags: ["random", "fully-random"] },
     { kind: "meta", key: "l4proto", register: 3 },
     { kind: "meta-set", key: "mark", register: 3 },
-    { kind: "ct", key: "src", register: 1, direction: "reply" },
+    { kind: "ct", key: "src-ip", register: 1, direction: "reply" },
     { kind: "ct", key: "mark", register: 1 },
     { kind: "ct-set", key: "eventmask", register: 1 },
     { kind: "lookup", set: "services", register: 0, into: "verdict" },

@@ -1,0 +1,98 @@
+import type { ForwardedCounters } from "../contracts/forwarding.ts";
+import type { MetricSample } from "../contracts/metrics.ts";
+import { readHostU32 } from "../linux/nftables/expressions.ts";
+import type { NftTable } from "../linux/nftables/model.ts";
+import type { NftablesService } from "../linux/nftables/service.ts";
+import { LAST_SERVICE } from "./marks.ts";
+import { TABLE, type TableInput } from "./policy.ts";
+
+type Kind = "connections" | "packetsIn" | "bytesIn" | "packetsOut" | "bytesOut";
+interface Count {
+  /** What elements that are gone had counted. */
+  base: number;
+  last: number;
+}
+
+/**
+ * Counters that go on when an element of the kernel's is made anew: what it had counted when it was last read
+ * is kept.
+ */
+export class Counters {
+  readonly #counts = new Map<string, Count>();
+  readonly #rows = new Map<string, { readonly service: string; readonly backend: string }>();
+
+  /** Reads all counting sets. */
+  async collect(
+    nftables: NftablesService,
+    tables: ReadonlyMap<string, NftTable>,
+    input: TableInput,
+  ): Promise<void> {
+    const names = new Map([...input.serviceIds].map(([name, id]) => [id, name]));
+    for (const { family, sets } of tables.values()) {
+      for (const { name } of sets) {
+        const traffic = name === "traffic" || name === "traffic-ranges";
+        if (name !== "connections" && !traffic) continue;
+        for (const element of await nftables.elements({ family, table: TABLE }, name)) {
+          const backend = element.comment ?? "";
+          const service = names.get(readHostU32(element.key) & LAST_SERVICE);
+          if (service === undefined) continue;
+          const [packets, bytes] = [Number(element.packets ?? 0n), Number(element.bytes ?? 0n)];
+          const at = `${service}\n${backend}`;
+          this.#rows.set(at, { service, backend });
+          const from = `${family} ${name} ${element.key.join(".")}`;
+          if (traffic) {
+            const out = element.key[4] === 1;
+            this.#set(at, out ? "packetsOut" : "packetsIn", from, packets);
+            this.#set(at, out ? "bytesOut" : "bytesIn", from, bytes);
+          } else this.#set(at, "connections", from, packets);
+        }
+      }
+    }
+  }
+
+  list(): ForwardedCounters[] {
+    const sums = new Map<string, Record<Kind, number>>();
+    for (const [key, { base, last }] of this.#counts) {
+      const [service = "", backend = "", kind = ""] = key.split("\n");
+      const at = `${service}\n${backend}`;
+      const row = sums.get(at) ?? { connections: 0, packetsIn: 0, bytesIn: 0, packetsOut: 0, bytesOut: 0 };
+      row[kind as Kind] += base + last;
+      sums.set(at, row);
+    }
+    return [...this.#rows].map(([at, { service, backend }]) => ({
+      service,
+      backend,
+      ...(sums.get(at) ?? { connections: 0, packetsIn: 0, bytesIn: 0, packetsOut: 0, bytesOut: 0 }),
+    }));
+  }
+
+  #set(at: string, kind: Kind, from: string, value: number): void {
+    const key = `${at}\n${kind}\n${from}`;
+    const count = this.#counts.get(key) ?? { base: 0, last: 0 };
+    if (value < count.last) count.base += count.last;
+    count.last = value;
+    this.#counts.set(key, count);
+  }
+}
+
+export function counterSamples(rows: readonly ForwardedCounters[]): MetricSample[] {
+  const metrics: readonly (readonly [string, string, Kind, Record<string, string>])[] = [
+    ["nines_forwarding_connections_total", "New connections sent to a backend.", "connections", {}],
+    ["nines_forwarding_packets_total", "Packets forwarded.", "packetsIn", { direction: "in" }],
+    ["nines_forwarding_packets_total", "Packets forwarded.", "packetsOut", { direction: "out" }],
+    ["nines_forwarding_bytes_total", "Bytes forwarded, IP headers included.", "bytesIn", { direction: "in" }],
+    [
+      "nines_forwarding_bytes_total",
+      "Bytes forwarded, IP headers included.",
+      "bytesOut",
+      { direction: "out" },
+    ],
+  ];
+  return metrics.flatMap(([name, help, kind, more]) =>
+    rows.map((row): MetricSample => {
+      const [pool = "", backend = ""] = row.backend.split("/");
+      const labels = { service: row.service, pool, backend, ...more };
+      return { name, help, kind: "counter", labels, value: row[kind] };
+    }),
+  );
+}

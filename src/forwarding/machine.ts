@@ -1,0 +1,130 @@
+/**
+ * Which backends take new connections: health and admin state in, weights out. Pure; the only memory is what
+ * survives in the kernel's tables too.
+ */
+import type { AdminState, HealthState } from "../contracts/forwarding.ts";
+import type { Backend, Pool, Site } from "../contracts/site.ts";
+
+/** `pool/backend`: how a backend is called in state, comments and logs. */
+export const backendKey = (pool: string, backend: string): string => `${pool}/${backend}`;
+
+export interface BackendFacts {
+  readonly health: HealthState;
+  readonly admin: AdminState;
+  /** Replaces the site file's weight: slow start, least connections. */
+  readonly weight?: number;
+}
+
+export interface Memory {
+  /** Backends that counted as up at the last decision, by `backendKey`. */
+  readonly up: ReadonlySet<string>;
+  /** Those that were healthy when any of their pool last was, for `allDown: last`. */
+  readonly lastHealthy: ReadonlySet<string>;
+}
+export const NO_MEMORY: Memory = { up: new Set(), lastHealthy: new Set() };
+
+export interface BackendDecision {
+  readonly name: string;
+  readonly backend: Backend;
+  /** Share of new connections relative to the others; 0 takes none. */
+  readonly weight: number;
+  readonly reason: string;
+}
+
+export interface PoolDecision {
+  readonly pool: string;
+  readonly backends: readonly BackendDecision[];
+  /** No backend takes connections: they are rejected at once. */
+  readonly rejecting: boolean;
+  readonly reason: string;
+}
+
+/**
+ * `facts` by `backendKey`; what is missing counts as unknown and enabled. A backend of unknown health goes on
+ * as before: one that was up stays up over a restart, one that was out stays out until its
+ * checks say otherwise. One that is new is given a chance.
+ */
+export function decide(
+  pools: Site["pools"],
+  facts: ReadonlyMap<string, BackendFacts>,
+  memory: Memory,
+  known: ReadonlySet<string>,
+): { readonly pools: readonly PoolDecision[]; readonly memory: Memory } {
+  const up = new Set<string>();
+  const lastHealthy = new Set<string>();
+  const decisions = Object.entries(pools).map(([name, pool]) => {
+    const decision = decidePool(name, pool, facts, memory, known);
+    for (const one of decision.up) up.add(backendKey(name, one));
+    const healthy = decision.healthy.map((one) => backendKey(name, one));
+    const kept =
+      healthy.length > 0
+        ? healthy
+        : Object.keys(pool.backends)
+            .map((one) => backendKey(name, one))
+            .filter((key) => memory.lastHealthy.has(key));
+    for (const key of kept) lastHealthy.add(key);
+    return decision;
+  });
+  return { pools: decisions, memory: { up, lastHealthy } };
+}
+
+function decidePool(
+  name: string,
+  pool: Pool,
+  facts: ReadonlyMap<string, BackendFacts>,
+  memory: Memory,
+  known: ReadonlySet<string>,
+): PoolDecision & { readonly healthy: readonly string[]; readonly up: readonly string[] } {
+  const all = Object.entries(pool.backends).map(([backendName, backend]) => {
+    const key = backendKey(name, backendName);
+    const fact = facts.get(key) ?? { health: "unknown", admin: "enabled" };
+    const weight = backend.weight === 0 ? 0 : (fact.weight ?? backend.weight);
+    const admin = backend.maintenance ? "maintenance" : fact.admin;
+    const wasUp = memory.up.has(key);
+    const up = fact.health === "up" || (fact.health === "unknown" && (wasUp || !known.has(key)));
+    return { name: backendName, backend, key, weight, admin, up, health: fact.health, wasUp };
+  });
+  const allowed = all.filter((one) => one.admin === "enabled" && one.weight > 0);
+  const healthy = allowed.filter((one) => one.up);
+  let chosen = healthy;
+  let reason = `${healthy.length} of ${all.length} backends take connections`;
+  if (healthy.length === 0) {
+    if (pool.allDown === "all") chosen = allowed;
+    if (pool.allDown === "last") chosen = allowed.filter((one) => memory.lastHealthy.has(one.key));
+    const policy = `allDown is "${pool.allDown}"`;
+    reason =
+      chosen.length > 0
+        ? `no backend is healthy; ${policy}: ${chosen.length} take connections all the same`
+        : allowed.length === 0
+          ? "no backend is enabled with a weight above 0"
+          : `no backend is healthy; ${policy}: connections are rejected`;
+  }
+  const takers = new Set(chosen.map((one) => one.name));
+  return {
+    pool: name,
+    rejecting: chosen.length === 0,
+    reason,
+    healthy: healthy.map((one) => one.name),
+    up: all.filter((one) => one.up).map((one) => one.name),
+    backends: all.map((one) => {
+      const takes = takers.has(one.name);
+      const why =
+        one.admin !== "enabled"
+          ? `${one.admin}: established connections stay, new ones go elsewhere`
+          : one.weight === 0
+            ? "weight 0: established connections stay, new ones go elsewhere"
+            : one.up
+              ? one.health === "up"
+                ? "healthy"
+                : one.wasUp
+                  ? "health unknown, was up before"
+                  : "health unknown, given a chance"
+              : takes
+                ? `${one.health}, used since no backend is healthy`
+                : one.health === "unknown"
+                  ? "health unknown, was out before"
+                  : "unhealthy";
+      return { name: one.name, backend: one.backend, weight: takes ? one.weight : 0, reason: why };
+    }),
+  };
+}

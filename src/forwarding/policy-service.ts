@@ -1,0 +1,201 @@
+/** One service in one family: its chain, and the maps that the chain reads. */
+import { type Family, formatIpPort, ipBytes, ipFamily } from "../base/addresses.ts";
+import { MAGLEV_SLOTS, maglev } from "../balancing/maglev.ts";
+import { smoothSequence } from "../balancing/smooth.ts";
+import type { Weighted } from "../balancing/hash.ts";
+import type { ForwardService, Listen } from "../contracts/site.ts";
+import {
+  concat,
+  elementMap,
+  hostU32,
+  immediate,
+  isEqual,
+  lookup,
+  payload,
+  sourceAddress,
+  u16Bytes,
+} from "../linux/nftables/expressions.ts";
+import type { Expression, NftChain, NftElement, NftRule, NftSet, NftType } from "../linux/nftables/model.ts";
+import type { BackendDecision, PoolDecision } from "./machine.ts";
+import { MARK_MASK, serviceMark } from "./marks.ts";
+
+export const PROTOCOLS = { tcp: 6, udp: 17 } as const;
+export const addressType = (family: Family): NftType => (family === 4 ? "ipv4" : "ipv6");
+/** Registers that an address takes. */
+export const addressWords = (family: Family): number => (family === 4 ? 1 : 4);
+
+export interface ServiceInput {
+  readonly name: string;
+  readonly service: ForwardService;
+  readonly family: Family;
+  /** Of this family only. */
+  readonly listen: readonly Listen[];
+  readonly pool: PoolDecision;
+  readonly id: number;
+  /** Of the site: all nodes hash alike. */
+  readonly seed: number;
+}
+
+const isRange = (listen: Listen): boolean => listen.ports[0] !== listen.ports[1];
+/**
+ * A range keeps the port on backends whose port is the range's first one; on any other backend all its ports
+ * lead to the backend's single port.
+ */
+export const keepsPort = (listen: Listen, backend: BackendDecision): boolean =>
+  isRange(listen) && backend.backend.at.port === listen.ports[0];
+
+/** A dot never occurs in a service's name. */
+export const chainOf = (name: string, listen: Listen): string =>
+  isRange(listen) ? `service-${name}.${listen.ports[0]}` : `service-${name}`;
+
+export const ofFamily = (pool: PoolDecision, family: Family): readonly BackendDecision[] =>
+  pool.backends.filter((one) => ipFamily(one.backend.at.address) === family);
+
+/** Which backend each slot leads to, by name; empty where nobody takes connections. */
+export function slotsOf(input: ServiceInput): readonly string[] {
+  const weighted: Weighted[] = ofFamily(input.pool, input.family).map(({ name, weight }) => ({
+    name,
+    weight,
+  }));
+  return input.service.forward.scheduler === "maglev"
+    ? maglev(weighted, MAGLEV_SLOTS, input.seed)
+    : smoothSequence(weighted, MAGLEV_SLOTS);
+}
+
+/** Everything of one service in one family's table. */
+export function serviceParts(input: ServiceInput): {
+  readonly sets: readonly NftSet[];
+  readonly chains: readonly NftChain[];
+} {
+  const slots = slotsOf(input);
+  const chains = new Map<string, Listen>();
+  for (const listen of input.listen) chains.set(chainOf(input.name, listen), listen);
+  if (slots.length === 0) {
+    const rules = [...markRules(input), ...rejectRules(input.family)];
+    return { sets: [], chains: [...chains.keys()].map((name) => ({ name, rules })) };
+  }
+  const takers = ofFamily(input.pool, input.family).filter((one) => one.weight > 0);
+  const sets: NftSet[] = [];
+  const built: NftChain[] = [];
+  for (const [name, listen] of chains) {
+    const kept = takers.filter((one) => keepsPort(listen, one));
+    const rules = markRules(input);
+    if (kept.length > 0) {
+      const set = slotSet(input, `keep-${input.name}.${listen.ports[0]}`, slots, kept, false);
+      sets.push(set);
+      rules.push(chooseRule(input, set.name, false));
+    }
+    if (kept.length < takers.length) rules.push(chooseRule(input, `slots-${input.name}`, true));
+    built.push({ name, rules });
+  }
+  if (built.some((chain) => chain.rules.some((rule) => rule.comment === CHOOSE)))
+    sets.push(slotSet(input, `slots-${input.name}`, slots, takers, true));
+  return { sets, chains: built };
+}
+
+/** What the flows room listens for: new, destroy, assured (bits of enum ip_conntrack_events). */
+const EVENTS = 0x15;
+
+function markRules(input: ServiceInput): NftRule[] {
+  return [
+    {
+      comment: `service ${input.name}`,
+      expressions: [
+        { kind: "ct", key: "mark", register: 0 },
+        {
+          kind: "bitwise",
+          from: 0,
+          to: 0,
+          mask: hostU32(~MARK_MASK >>> 0),
+          xor: hostU32(serviceMark(input.id)),
+        },
+        { kind: "ct-set", key: "mark", register: 0 },
+        immediate(0, hostU32(EVENTS)),
+        { kind: "ct-set", key: "eventmask", register: 0 },
+      ],
+    },
+  ];
+}
+
+/** ICMP 3/3 and ICMPv6 1/4: port unreachable. */
+function rejectRules(family: Family): NftRule[] {
+  return [
+    {
+      comment: "no backend takes connections",
+      expressions: [
+        { kind: "meta", key: "l4proto", register: 0 },
+        isEqual(0, Uint8Array.of(PROTOCOLS.tcp)),
+        { kind: "reject", type: "tcp-reset", code: 0 },
+      ],
+    },
+    {
+      comment: "no backend takes connections",
+      expressions: [{ kind: "reject", type: "icmp", code: family === 4 ? 3 : 4 }],
+    },
+  ];
+}
+
+/** Leaves a slot's number in register 1. */
+function slotNumber(input: ServiceInput): Expression[] {
+  const { family, seed } = input;
+  const to = 1;
+  if (input.service.forward.scheduler !== "maglev")
+    return [{ kind: "numgen", to, modulus: MAGLEV_SLOTS, type: "incremental" }];
+  const words = addressWords(family);
+  return [
+    sourceAddress(family, 2),
+    payload("transport", 0, 2, 2 + words),
+    { kind: "jhash", from: 2, length: 4 * words + 4, to, modulus: MAGLEV_SLOTS, seed },
+  ];
+}
+
+const CHOOSE = "choose a backend";
+// One lookup: nft 1.0.6 aborts on listing a rule that looks up what it looked up.
+function chooseRule(input: ServiceInput, slots: string, withPort: boolean): NftRule {
+  const { family } = input;
+  const address = 2;
+  const port = address + addressWords(family);
+  return {
+    comment: withPort ? CHOOSE : `${CHOOSE}, keep the port`,
+    expressions: [
+      ...slotNumber(input),
+      lookup(slots, 1, address),
+      { kind: "nat", type: "dnat", family, address, ...(withPort ? { ports: [port, port] as const } : {}) },
+    ],
+  };
+}
+
+/** A backend's address and port as a map's data, or the address alone. */
+export const target = (one: BackendDecision, withPort: boolean): Uint8Array => {
+  const { address, port } = one.backend.at;
+  return withPort ? concat(ipBytes(address), u16Bytes(port)) : ipBytes(address);
+};
+
+/** The slots that lead to these backends. */
+function slotSet(
+  input: ServiceInput,
+  name: string,
+  slots: readonly string[],
+  backends: readonly BackendDecision[],
+  withPort: boolean,
+): NftSet {
+  const targets = new Map(backends.map((one) => [one.name, target(one, withPort)]));
+  const elements: NftElement[] = [];
+  slots.forEach((backend, slot) => {
+    const data = targets.get(backend);
+    if (data) elements.push({ key: hostU32(slot), data });
+  });
+  const type = addressType(input.family);
+  return {
+    name,
+    key: ["mark"],
+    data: withPort ? [type, "port"] : [type],
+    size: MAGLEV_SLOTS,
+    elements: elementMap(elements),
+  };
+}
+
+export const showListen = (listen: Listen): string => {
+  const at = formatIpPort({ address: listen.address, port: listen.ports[0] });
+  return `${at}${isRange(listen) ? `-${listen.ports[1]}` : ""}/${listen.protocol}`;
+};

@@ -1,0 +1,21 @@
+/** What the forwarder needs of others, in its own words. */
+import type { Family, IpAddress } from "../base/addresses.ts";
+
+/** Connections to a backend, as conntrack knows them. */
+export interface FlowSelector {
+  readonly family: Family;
+  readonly protocol: "tcp" | "udp";
+  /** Connections whose mark has these bits under the mask belong to the service. */
+  readonly mark: number;
+  readonly mask: number;
+  /** The source of replies. */
+  readonly backend: IpAddress;
+  /** Absent where a range keeps its ports. */
+  readonly port?: number;
+}
+
+/** The connection table. Without one, dead UDP backends keep their clients until the entries expire. */
+export interface FlowTable {
+  /** Deletes all that match any of these; answers how many. */
+  cut(which: readonly FlowSelector[]): Promise<number>;
+}
