@@ -9,6 +9,7 @@ import type { Site } from "../contracts/site.ts";
 import { hostClock } from "./host-clock.ts";
 import { buildHost, buildNetworks, cutCables, processesOf, removeHost } from "./network.ts";
 import { OwnerObserver } from "./observer.ts";
+import { WORK } from "./outer.ts";
 import { entryCommand, run, start } from "./shell.ts";
 import type { Subject } from "./subjects/subject.ts";
 import { type LabHost, type LabPlan, planLab } from "./topology.ts";
@@ -20,8 +21,7 @@ export class Lab {
   readonly site: Site;
   readonly siteFile: string;
   readonly plan: LabPlan;
-  /** A directory that vanishes with the lab. */
-  readonly work = "/run/nines-lab";
+  readonly work = WORK;
   readonly cables = new Cables();
   readonly observer: OwnerObserver;
   #subject: Subject | undefined;

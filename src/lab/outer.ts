@@ -5,11 +5,11 @@
  * and address of the lab: nothing has to be cleaned up, so nothing can be forgotten.
  */
 import { type ChildProcess, type StdioOptions, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, readdirSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { OperationalError } from "../base/errors.ts";
-import { findProgram, run, start } from "./shell.ts";
+import { entryCommand, findProgram, run, start } from "./shell.ts";
 
 const MARK = "NINES_LAB";
 
@@ -140,6 +140,12 @@ export function tellUp(): void {
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
 }
 
+/** A directory that vanishes with the lab. */
+export const WORK = "/run/nines-lab";
+
+/** What a node of the lab finds under /run/nines. */
+export const runtimeOf = (work: string, node: string): string => `${work}/nodes/${node}/run`;
+
 /** First steps of process 1: own /run, loopback, and an end on Ctrl-C. */
 export async function settleIn(): Promise<void> {
   process.on("SIGINT", () => process.exit(130));
@@ -148,6 +154,10 @@ export async function settleIn(): Promise<void> {
   mkdirSync("/run/netns");
   if (existsSync("/var/lib/nines")) await run(["mount", "-t", "tmpfs", "tmpfs", "/var/lib/nines"]);
   await run(["ip", "link", "set", "lo", "up"]);
+  // So that `nines lab exec lb1 -- nines status` works from a checkout too.
+  mkdirSync(`${WORK}/bin`, { recursive: true });
+  const words = entryCommand("../cli/main").map((word) => `'${word.replaceAll("'", String.raw`'\''`)}'`);
+  writeFileSync(`${WORK}/bin/nines`, `#!/bin/sh\nexec ${words.join(" ")} "$@"\n`, { mode: 0o755 });
 }
 
 /** Process 1 of every lab that this user may see, as the host numbers it. */
@@ -170,7 +180,17 @@ export function runningLabs(): { readonly name: string; readonly pid: number }[]
 /** Runs a command on a host of a running lab, or beside its bridges, with this terminal. */
 export function enterLab(pid: number, host: string | undefined, argv: readonly string[]): Promise<number> {
   const user = process.getuid?.() === 0 ? [] : ["--user", "--preserve-credentials"];
-  const inside = host === undefined ? argv : ["ip", "netns", "exec", host, ...argv];
+  // A node sees its own sockets under /run/nines, as on a machine of its own.
+  const own = host === undefined ? "" : runtimeOf(WORK, host);
+  const settle = `PATH=${WORK}/bin:$PATH; if [ -d "${own}" ]; then mkdir -p /run/nines && mount --bind "${own}" /run/nines; fi; exec "$@"`;
+  const inside = [
+    ...(host === undefined ? [] : ["ip", "netns", "exec", host]),
+    "sh",
+    "-c",
+    settle,
+    "sh",
+    ...argv,
+  ];
   const enter = ["nsenter", "--target", String(pid), "--mount", "--net", "--pid", ...user, ...inside];
   const child = start(enter, { stdio: "inherit" });
   process.on("SIGINT", () => {});

@@ -58,7 +58,7 @@ export async function run(argv: readonly string[], input?: string): Promise<stri
   throw new OperationalError("CHILD_FAILED", `${argv.join(" ")}: exit ${code}: ${said}`);
 }
 
-/** The command line that starts one of this room's entry files, compiled or not. */
+/** The command line that starts an entry file, named from this directory, compiled or not. */
 export function entryCommand(entry: string): string[] {
   const source = import.meta.url.endsWith(".ts");
   const path = new URL(`./${entry}${source ? ".ts" : ".js"}`, import.meta.url).pathname;

@@ -3,6 +3,8 @@ import { OperationalError } from "../../base/errors.ts";
 import type { NodeStatus, ProcessStatus } from "../../contracts/api.ts";
 import { hostClock } from "../host-clock.ts";
 import type { Lab } from "../lab.ts";
+import { runtimeOf } from "../outer.ts";
+import { entryCommand } from "../shell.ts";
 import { askControl } from "./control.ts";
 import { LogKeeper } from "./log-keeper.ts";
 import type { RoleEvent, Subject } from "./subject.ts";
@@ -29,21 +31,16 @@ export class Nines implements Subject {
   }
 
   runtime(node: string): string {
-    return `/run/nines/${node}`;
+    return `${runtimeOf(this.#lab.work, node)}/${node}`;
   }
 
   async start(node: string): Promise<void> {
     // A node without any process has booted or was killed: sockets that nobody answers are gone after a boot.
     if (this.#lab.processes(node).length === 0) rmSync(this.runtime(node), { recursive: true, force: true });
-    const source = import.meta.url.endsWith(".ts");
-    const main = new URL(`../../cli/main.${source ? "ts" : "js"}`, import.meta.url).pathname;
-    const loader = source ? ["--import", import.meta.resolve("tsx")] : [];
     const child = this.#lab.spawn(
       node,
       [
-        process.execPath,
-        ...loader,
-        main,
+        ...entryCommand("../cli/main"),
         "run",
         this.#lab.siteFile,
         "--node",
