@@ -12,7 +12,7 @@ import type { BrainPorts, ForwarderPort, HealthPort, SiteFile } from "../ports.t
 import { AcceptedSite } from "./accepted.ts";
 import { metricSamples } from "./metrics.ts";
 import { explainBackend, explainRouter } from "./policy-explain.ts";
-import { type Facts, alarms, poolStatuses, reportedTracks, serviceStatuses } from "./policy.ts";
+import { type Facts, alarms, named, poolStatuses, reportedTracks, serviceStatuses } from "./policy.ts";
 import { RedundancyLink } from "./redundancy-link.ts";
 import { ScriptWatcher } from "./scripts.ts";
 
@@ -114,7 +114,7 @@ export class Brain {
       node: this.#context.node,
       backends: this.#health.statuses(),
       scripts: this.#scripts.verdicts(),
-      routers: this.#link.routers,
+      routers: this.#link.routers?.map((router) => named(router, this.#file.site)),
       forwardingProblem: this.#forwarder.problem(),
       differing: this.#link.differing,
       siteProblem: this.#siteProblem,
@@ -318,7 +318,7 @@ export class Brain {
     const started = clock.monotonic();
     log.info({ event: "switchover.asked", router, to, reason: "an operator asked" });
     await this.#link.switchover(router, to);
-    const state = this.#link.routers?.find((each) => each.router === router);
+    const state = this.#facts().routers?.find((each) => each.router === router);
     const active = state?.state === "active" ? node : (state?.active?.node ?? state?.active?.address);
     const took = Math.round(timeSince(clock.monotonic(), started));
     const message = `${router} is served by ${active ?? "another node"}; it took ${took} ms`;

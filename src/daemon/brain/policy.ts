@@ -45,6 +45,18 @@ export const ALARMS = {
 const healthyOf = (backends: readonly BackendStatus[], pool: string): number =>
   backends.filter((each) => each.pool === pool && each.health === "up" && each.admin === "enabled").length;
 
+/** Who is Active by name, where its address is one that the site file gives to a node. */
+export function named(router: RouterStatus, site: Site): RouterStatus {
+  const { active } = router;
+  if (active === undefined || active.node !== undefined) return router;
+  const members = site.virtualRouters[router.router]?.members ?? [];
+  const found = Object.entries(site.nodes).find(
+    ([node, { address }]) =>
+      address === active.address || members.some(({ peers }) => peers?.[node]?.includes(active.address)),
+  );
+  return found === undefined ? router : { ...router, active: { ...active, node: found[0] } };
+}
+
 /** The facts that only the brain knows, under the names of the routers' tracks. */
 export function reportedTracks(facts: Facts): { name: string; good: boolean; reason: string }[] {
   const reports = new Map<string, Verdict>();

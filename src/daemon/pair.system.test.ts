@@ -1,0 +1,125 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { SiteInput } from "../config/schema/site.ts";
+import type { SwitchoverOutcome } from "../contracts/api.ts";
+import { NetworkNamespace } from "../linux/namespace.ts";
+import { RealNode, alive, inside } from "./testing/real-node.ts";
+
+/** Two nodes on one wire, one virtual address. */
+const pairSite: SiteInput = {
+  site: "shop",
+  nodes: { a: { address: "10.9.0.2" }, b: { address: "10.9.0.3" } },
+  virtualRouters: {
+    edge: {
+      priorities: { a: 110, b: 100 },
+      interval: "100ms",
+      members: [{ interface: "wire0", vrid: 51, addresses: ["10.9.0.1"] }],
+    },
+  },
+};
+
+let first: NetworkNamespace;
+let second: NetworkNamespace;
+let a: RealNode;
+let b: RealNode;
+beforeEach(async () => {
+  first = NetworkNamespace.create();
+  second = NetworkNamespace.create();
+  const peer = `/proc/${process.pid}/fd/${second.descriptor}`;
+  await inside(first, "ip", "link", "add", "wire0", "type", "veth", "peer", "name", "wire0", "netns", peer);
+  for (const [namespace, address] of [
+    [first, "10.9.0.2/24"],
+    [second, "10.9.0.3/24"],
+  ] as const) {
+    await inside(namespace, "ip", "address", "add", address, "dev", "wire0");
+    await inside(namespace, "ip", "link", "set", "lo", "up");
+    await inside(namespace, "ip", "link", "set", "wire0", "up");
+  }
+  a = new RealNode(first);
+  b = new RealNode(second);
+  for (const node of [a, b]) node.write(pairSite);
+});
+afterEach(async () => {
+  await a.cleanUp();
+  await b.cleanUp();
+  first.close();
+  second.close();
+});
+
+const stateOf = async (node: RealNode): Promise<string | undefined> =>
+  (await node.status().catch(() => undefined))?.routers[0]?.state;
+const becomes = (node: RealNode, state: string) =>
+  vi.waitFor(async () => expect(await stateOf(node)).toBe(state), { timeout: 15_000, interval: 50 });
+const holds = async (namespace: NetworkNamespace): Promise<boolean> =>
+  (await inside(namespace, "ip", "-4", "address", "show", "dev", "wire0")).includes("10.9.0.1/32");
+
+const root = process.getuid?.() === 0;
+
+describe.skipIf(!root)("two nodes", () => {
+  it("share an address: one serves, a switchover moves it, a stop hands it back and leaves nothing", async () => {
+    a.start("a");
+    await becomes(a, "active");
+    b.start("b");
+    await becomes(b, "backup");
+    expect([await holds(first), await holds(second)]).toEqual([true, false]);
+    const outcome = await a.ask<SwitchoverOutcome>("POST", "/v1/switchover", { to: "b" });
+    expect(outcome.active).toBe("b");
+    await becomes(b, "active");
+    expect([await holds(first), await holds(second)]).toEqual([false, true]);
+    const pids = b.processes().flatMap(({ pid }) => pid ?? []);
+    b.signal("SIGTERM");
+    await becomes(a, "active");
+    expect(await b.ended).toBe(0);
+    expect([await holds(second), pids.filter(alive)]).toEqual([false, []]);
+    expect((await inside(second, "nft", "list", "ruleset")).trim()).toBe("");
+  });
+
+  it("keeps the address where it is while a brain, or the program, is replaced", async () => {
+    a.start("a");
+    await becomes(a, "active");
+    b.start("b");
+    await becomes(b, "backup");
+    process.kill(a.pidOf("brain"), "SIGKILL");
+    await vi.waitFor(
+      () => expect(a.processes().find((each) => each.name === "brain")?.restarts).toBe(1),
+      5000,
+    );
+    await becomes(a, "active");
+    const before = new Set(a.processes().map(({ pid }) => pid));
+    a.signal("SIGUSR2");
+    await vi.waitFor(
+      () => {
+        expect(a.processes().some(({ pid, phase }) => before.has(pid) || phase !== "running")).toBe(false);
+      },
+      { timeout: 20_000 },
+    );
+    await becomes(a, "active");
+    expect([await holds(first), await holds(second), await stateOf(b)]).toEqual([true, false, "backup"]);
+    // b saw nothing of it.
+    expect((await b.status()).routers[0]?.transitions).toBeLessThanOrEqual(2);
+    expect(b.events("vrrp.state_changed").filter((each) => each["to"] === "active")).toEqual([]);
+  });
+
+  it("names a node that runs another site file, and goes on", async () => {
+    b.write({ ...pairSite, pools: { apps: { backends: { one: "10.9.0.9:80" } } } });
+    a.start("a");
+    b.start("b");
+    for (const node of [a, b]) {
+      await vi.waitFor(
+        async () => expect((await node.status()).alarms.map((each) => each.name)).toContain("site_differs"),
+        { timeout: 15_000, interval: 100 },
+      );
+    }
+    expect(new Set([await stateOf(a), await stateOf(b)])).toEqual(new Set(["active", "backup"]));
+  });
+
+  it("takes over when every process of the Active is killed", async () => {
+    a.start("a");
+    await becomes(a, "active");
+    b.start("b");
+    await becomes(b, "backup");
+    a.signal("SIGKILL");
+    for (const { pid } of a.processes()) if (pid !== undefined) process.kill(pid, "SIGKILL");
+    await becomes(b, "active");
+    expect(await holds(second)).toBe(true);
+  });
+});
