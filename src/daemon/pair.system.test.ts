@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { SiteInput } from "../config/schema/site.ts";
 import type { SwitchoverOutcome } from "../contracts/api.ts";
-import { NetworkNamespace } from "../linux/namespace.ts";
-import { RealNode, alive, inside } from "./testing/real-node.ts";
+import type { NetworkNamespace } from "../linux/namespace.ts";
+import { RealNode, alive, inside, pairNamespaces } from "./testing/real-node.ts";
 
 /** Two nodes on one wire, one virtual address. */
 const pairSite: SiteInput = {
@@ -22,18 +22,7 @@ let second: NetworkNamespace;
 let a: RealNode;
 let b: RealNode;
 beforeEach(async () => {
-  first = NetworkNamespace.create();
-  second = NetworkNamespace.create();
-  const peer = `/proc/${process.pid}/fd/${second.descriptor}`;
-  await inside(first, "ip", "link", "add", "wire0", "type", "veth", "peer", "name", "wire0", "netns", peer);
-  for (const [namespace, address] of [
-    [first, "10.9.0.2/24"],
-    [second, "10.9.0.3/24"],
-  ] as const) {
-    await inside(namespace, "ip", "address", "add", address, "dev", "wire0");
-    await inside(namespace, "ip", "link", "set", "lo", "up");
-    await inside(namespace, "ip", "link", "set", "wire0", "up");
-  }
+  ({ first, second } = await pairNamespaces("10.9.0.2/24", "10.9.0.3/24"));
   a = new RealNode(first);
   b = new RealNode(second);
   for (const node of [a, b]) node.write(pairSite);

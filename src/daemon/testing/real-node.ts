@@ -129,3 +129,33 @@ export const alive = (pid: number): boolean => {
     return false;
   }
 };
+
+export interface Wire {
+  readonly first: NetworkNamespace;
+  readonly second: NetworkNamespace;
+  close(): void;
+}
+
+/** Two namespaces on one wire, `wire0` in both, with these addresses. */
+export async function pairNamespaces(one: string, other: string): Promise<Wire> {
+  const first = NetworkNamespace.create();
+  const second = NetworkNamespace.create();
+  const peer = `/proc/${process.pid}/fd/${second.descriptor}`;
+  await inside(first, "ip", "link", "add", "wire0", "type", "veth", "peer", "name", "wire0", "netns", peer);
+  for (const [namespace, address] of [
+    [first, one],
+    [second, other],
+  ] as const) {
+    await inside(namespace, "ip", "address", "add", address, "dev", "wire0");
+    await inside(namespace, "ip", "link", "set", "lo", "up");
+    await inside(namespace, "ip", "link", "set", "wire0", "up");
+  }
+  return {
+    first,
+    second,
+    close: () => {
+      first.close();
+      second.close();
+    },
+  };
+}

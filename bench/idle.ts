@@ -1,0 +1,153 @@
+// `npm run bench:idle [-- --quick] [-- --aims]`: memory and CPU of an idle layer-4 node, per process, while it is Active at
+// 100 ms advertisements beside a Backup. Needs root (namespaces). Writes bench/results/idle.json.
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpus, release } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
+import { RealNode, pairNamespaces } from "../src/daemon/testing/real-node.ts";
+
+/** The design's aim for all processes of an idle layer-4 node, in MiB of proportional memory. */
+const AIM_MIB = 100;
+const RESULTS = new URL("./results/", import.meta.url).pathname;
+const has = (flag: string): boolean => process.argv.includes(flag);
+const seconds = has("--quick") ? 5 : 30;
+const runs = has("--quick") ? 2 : 3;
+const ticksPerSecond = Number(execFileSync("getconf", ["CLK_TCK"], { encoding: "utf8" }));
+
+const site = {
+  site: "idle",
+  nodes: { a: { address: "10.9.0.2" }, b: { address: "10.9.0.3" } },
+  virtualRouters: {
+    edge: {
+      priorities: { a: 110, b: 100 },
+      interval: "100ms",
+      members: [{ interface: "wire0", vrid: 51, addresses: ["10.9.0.1"] }],
+    },
+  },
+  pools: {
+    apps: {
+      backends: { one: "10.9.0.11:80", two: "10.9.0.12:80", three: "10.9.0.13:80" },
+      check: { tcp: true as const, interval: "1s", timeout: "500ms" },
+    },
+  },
+  services: { web: { on: "edge", listen: "10.9.0.1:80/tcp", forward: { pool: "apps" } } },
+};
+
+interface Sample {
+  readonly process: string;
+  /** MiB as the kernel divides shared pages, here among all programs that run on Node on this host. */
+  readonly pss: number;
+  /** The same if nothing else on the host ran on Node: shared pages are divided among this node's processes only. */
+  readonly alone: number;
+  readonly rss: number;
+  /** Per cent of one core. */
+  readonly cpu: number;
+}
+
+function memory(pid: number, processes: number): Omit<Sample, "process" | "cpu"> {
+  const text = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
+  const mib = (field: string): number =>
+    Number(new RegExp(`^${field}:\\s+(\\d+)`, "m").exec(text)?.[1] ?? 0) / 1024;
+  const own = mib("Private_Clean") + mib("Private_Dirty");
+  const shared = mib("Shared_Clean") + mib("Shared_Dirty");
+  return { pss: mib("Pss"), alone: own + shared / processes, rss: mib("Rss") };
+}
+
+function cpuTicks(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
+    .replace(/^.*\) /, "")
+    .split(" ");
+  // utime and stime, the 14th and 15th of proc(5); two went with the name.
+  return Number(fields[11]) + Number(fields[12]);
+}
+
+async function measure(): Promise<Sample[]> {
+  const wire = await pairNamespaces("10.9.0.2/24", "10.9.0.3/24");
+  const [a, b] = [new RealNode(wire.first), new RealNode(wire.second)];
+  try {
+    for (const node of [a, b]) node.write(site);
+    a.start("a");
+    for (let i = 0; i < 200; i++) {
+      const status = await a.status().catch(() => undefined);
+      if (status?.routers[0]?.state === "active") break;
+      if (i === 199) throw new Error("the node did not become Active within 20 s");
+      await sleep(100);
+    }
+    b.start("b");
+    // The start's garbage is collected and its caches are filled.
+    await sleep(10_000);
+    const pids = [
+      ["parent", a.pid] as const,
+      ...a.processes().map(({ name, pid }) => [name, pid ?? 0] as const),
+    ];
+    const before = pids.map(([, pid]) => cpuTicks(pid));
+    await sleep(seconds * 1000);
+    return pids.map(([name, pid], i) => ({
+      process: name,
+      ...memory(pid, pids.length),
+      cpu: ((cpuTicks(pid) - (before[i] ?? 0)) / ticksPerSecond / seconds) * 100,
+    }));
+  } finally {
+    await a.cleanUp();
+    await b.cleanUp();
+    wire.close();
+  }
+}
+
+const samples: Sample[][] = [];
+for (let run = 0; run < runs; run++) {
+  const these = await measure();
+  const sum = (of: (sample: Sample) => number): number => these.reduce((total, each) => total + of(each), 0);
+  these.push({
+    process: "all",
+    pss: sum((each) => each.pss),
+    alone: sum((each) => each.alone),
+    rss: sum((each) => each.rss),
+    cpu: sum((each) => each.cpu),
+  });
+  samples.push(these);
+}
+
+const columns = [
+  { metric: "memory", subject: "PSS", unit: "MiB", of: (each: Sample) => each.pss },
+  { metric: "memory", subject: "PSS alone", unit: "MiB", of: (each: Sample) => each.alone },
+  { metric: "memory", subject: "RSS", unit: "MiB", of: (each: Sample) => each.rss },
+  { metric: "cpu", subject: "nines", unit: "% of a core", of: (each: Sample) => each.cpu },
+] as const;
+const names = (samples[0] ?? []).map((each) => each.process);
+const rows = columns.flatMap(({ metric, subject, unit, of }) =>
+  names.map((name) => {
+    const values = samples
+      .map((run) =>
+        of(run.find((each) => each.process === name) ?? { process: name, pss: 0, alone: 0, rss: 0, cpu: 0 }),
+      )
+      .sort((x, y) => x - y);
+    const [min = 0] = values;
+    return {
+      case: name,
+      subject,
+      metric,
+      unit,
+      median: values[Math.floor((values.length - 1) / 2)] ?? 0,
+      min,
+      max: values.at(-1) ?? 0,
+      runs: values.length,
+    };
+  }),
+);
+const total = rows.find((row) => row.case === "all" && row.subject === "PSS alone")?.median ?? 0;
+const ratios = [{ case: "all", metric: "memory", against: `${AIM_MIB} MiB`, value: total / AIM_MIB, aim: 1 }];
+const machine = `${cpus().length} x ${cpus()[0]?.model.trim()}, Linux ${release()}, Node ${process.version}`;
+mkdirSync(RESULTS, { recursive: true });
+const result = { bench: "idle", date: new Date().toISOString(), machine, rows, ratios };
+writeFileSync(`${RESULTS}idle.json`, `${JSON.stringify(result, undefined, 2)}\n`);
+for (const name of names) {
+  const cells = rows
+    .filter((row) => row.case === name)
+    .map((row) => `${row.subject === "nines" ? "CPU" : row.subject} ${row.median.toFixed(1)} ${row.unit}`);
+  console.log(`${name.padEnd(12)} ${cells.join(", ")}`);
+}
+if (has("--aims") && total > AIM_MIB) {
+  console.log(`missed: ${total.toFixed(0)} MiB in total, the aim is ${AIM_MIB} MiB`);
+  process.exitCode = 1;
+}
