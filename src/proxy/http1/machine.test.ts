@@ -6,7 +6,7 @@ const chunked = (bytes: Uint8Array, sizes: readonly number[]): Uint8Array[] => {
   const chunks: Uint8Array[] = [];
   let at = 0;
   for (let i = 0; at < bytes.length; i++) {
-    const size = sizes.length === 0 ? 1 : sizes[i % sizes.length]!;
+    const size = sizes[i % sizes.length] ?? 1;
     chunks.push(bytes.subarray(at, at + size));
     at += size;
   }
