@@ -102,6 +102,11 @@ export class FieldNames {
     return this.#next++;
   }
 
+  /** The id of a lower-case name, 0 for an unknown one. */
+  known(lower: string): number {
+    return this.#ids.get(lower) ?? 0;
+  }
+
   /**
    * The id of the name in `bytes[start, end)` with the hash of its folded bytes; 0 for an unknown one and
    * the negative id for one that only looks like it, with `_` for `-`.

@@ -1,0 +1,265 @@
+import { type Duplex } from "node:stream";
+import { type OnReadOpts, Socket, connect } from "node:net";
+
+/** What a channel tells its owner. */
+export interface ChannelHandler {
+  /**
+   * `bytes[0, length)` came. Where `stable` is false they are overwritten after the call; where it is true
+   * they stay until the next call, and so may be written elsewhere without a copy.
+   */
+  onBytes(bytes: Buffer, length: number, stable: boolean): void;
+  onConnect(): void;
+  /** The peer sends nothing more. */
+  onEnd(): void;
+  /** Everything that was written has gone to the kernel. */
+  onDrain(): void;
+  /** Once, and last. `error` is the system's code, such as ECONNRESET. */
+  onClose(error: string | undefined): void;
+}
+
+/** A byte connection as the engine sees it: plain TCP, TLS, or a stream of HTTP/2. */
+export interface Channel {
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  /** Bytes that were written and have not gone to the kernel. */
+  readonly pending: number;
+  /** Text is latin1. False where something stays pending: then the writer waits for onDrain. */
+  write(text: string, bytes?: Uint8Array, tail?: string): boolean;
+  /**
+   * Reads into a buffer of its own from the next read on (`stable` bytes), or into the shared one again;
+   * `reusable` where no pending write anywhere refers to that buffer.
+   */
+  dedicate(on: boolean, reusable?: boolean): void;
+  /** Sends FIN after what is pending. */
+  end(): void;
+  /** Closes at once; what is pending is lost. */
+  destroy(): void;
+  pause(): void;
+  resume(): void;
+}
+
+const READ_SIZE = 65_536;
+/** Bytes up to which text is the cheaper way: Node writes it from its stack, without an object. */
+const TEXT_LIMIT = 8_192;
+const SPARES = 64;
+const spare: Buffer[] = [];
+/** One buffer for all reads that are used up within their callback. */
+const shared = Buffer.allocUnsafeSlow(READ_SIZE);
+
+/** What net.Socket takes beyond its published options: an accepted handle. */
+type SocketOptions = NonNullable<ConstructorParameters<typeof Socket>[0]> & { handle?: object };
+
+/** Plain TCP by net.Socket, read into a buffer that is not allocated per read. */
+export class NetChannel implements Channel {
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  readonly socket: Socket;
+  readonly #handler: ChannelHandler;
+  readonly #flush: Flush;
+  #own: Buffer | undefined;
+  #dedicated = false;
+  #error: string | undefined;
+
+  private constructor(
+    handler: ChannelHandler,
+    open: (onread: OnReadOpts) => Socket,
+    remote?: { address: string; port: number },
+  ) {
+    this.#handler = handler;
+    const socket = open({
+      buffer: () => this.#buffer(),
+      callback: (length: number, bytes: Uint8Array) => {
+        this.#handler.onBytes(bytes as Buffer, length, bytes !== shared);
+        return true;
+      },
+    });
+    this.socket = socket;
+    this.#flush = new Flush(socket, handler);
+    this.remoteAddress = remote?.address ?? plainAddress(socket.remoteAddress ?? "");
+    this.remotePort = remote?.port ?? socket.remotePort ?? 0;
+    socket.on("end", () => this.#handler.onEnd());
+    socket.on("error", (error: NodeJS.ErrnoException) => {
+      this.#error = error.code ?? error.message;
+    });
+    socket.on("close", () => {
+      this.#own = undefined;
+      this.#handler.onClose(this.#error);
+    });
+  }
+
+  /** From a handle that the listener accepted. */
+  static accept(handle: object, handler: (channel: NetChannel) => ChannelHandler): NetChannel {
+    const forward = new ForwardingHandler();
+    const channel = new NetChannel(
+      forward,
+      (onread) =>
+        new Socket({ handle, allowHalfOpen: true, readable: true, writable: true, onread } as SocketOptions),
+    );
+    channel.socket.setNoDelay(true);
+    forward.target = handler(channel);
+    return channel;
+  }
+
+  static connect(address: string, port: number, handler: ChannelHandler): NetChannel {
+    const channel = new NetChannel(
+      handler,
+      (onread) => connect({ host: address, port, allowHalfOpen: true, noDelay: true, onread }),
+      { address, port },
+    );
+    channel.socket.on("connect", () => handler.onConnect());
+    return channel;
+  }
+
+  get pending(): number {
+    return this.socket.writableLength;
+  }
+
+  write(text: string, bytes?: Uint8Array, tail = ""): boolean {
+    return this.#flush.write(text, bytes, tail);
+  }
+
+  dedicate(on: boolean, reusable = false): void {
+    this.#dedicated = on;
+    if (on || this.#own === undefined) return;
+    if (reusable && spare.length < SPARES) spare.push(this.#own);
+    this.#own = undefined;
+  }
+
+  end(): void {
+    this.socket.end();
+  }
+  destroy(): void {
+    this.socket.destroy();
+  }
+  pause(): void {
+    this.socket.pause();
+  }
+  resume(): void {
+    this.socket.resume();
+  }
+
+  #buffer(): Buffer {
+    if (!this.#dedicated) return shared;
+    this.#own ??= spare.pop() ?? Buffer.allocUnsafeSlow(READ_SIZE);
+    return this.#own;
+  }
+}
+
+/** TLS, or any stream of Node's: every chunk is a buffer of its own. */
+export class StreamChannel implements Channel {
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  readonly stream: Duplex;
+  readonly #flush: Flush;
+
+  constructor(stream: Duplex, remote: { address: string; port: number }, handler: ChannelHandler) {
+    this.stream = stream;
+    this.remoteAddress = remote.address;
+    this.remotePort = remote.port;
+    let code: string | undefined;
+    stream.on("data", (chunk: Buffer) => handler.onBytes(chunk, chunk.length, true));
+    stream.on("end", () => handler.onEnd());
+    this.#flush = new Flush(stream, handler);
+    stream.on("error", (error: NodeJS.ErrnoException) => {
+      code = error.code ?? error.message;
+    });
+    stream.on("close", () => handler.onClose(code));
+  }
+
+  get pending(): number {
+    return this.stream.writableLength;
+  }
+  write(text: string, bytes?: Uint8Array, tail = ""): boolean {
+    return this.#flush.write(text, bytes, tail);
+  }
+  dedicate(): void {
+    // Its bytes are always stable.
+  }
+  end(): void {
+    this.stream.end();
+  }
+  destroy(): void {
+    this.stream.destroy();
+  }
+  pause(): void {
+    this.stream.pause();
+  }
+  resume(): void {
+    this.stream.resume();
+  }
+}
+
+/**
+ * Writes, and tells when nothing is pending any more. Node's own "drain" comes only above a high-water mark;
+ * an empty write behind the pending ones comes always, and costs nothing where nothing is pending.
+ */
+class Flush {
+  readonly #stream: Duplex;
+  readonly #handler: ChannelHandler;
+  #asked = false;
+  readonly #flushed = (): void => {
+    this.#asked = false;
+    if (this.#stream.destroyed) return;
+    if (this.#stream.writableLength > 0) this.#ask();
+    else this.#handler.onDrain();
+  };
+
+  constructor(stream: Duplex, handler: ChannelHandler) {
+    this.#stream = stream;
+    this.#handler = handler;
+  }
+
+  write(text: string, bytes: Uint8Array | undefined, tail: string): boolean {
+    const stream = this.#stream;
+    if (bytes === undefined) {
+      if (text !== "") stream.write(text, "latin1");
+    } else if (bytes.length + text.length < TEXT_LIMIT) {
+      stream.write(text + latin1(bytes, 0, bytes.length) + tail, "latin1");
+    } else {
+      stream.cork();
+      if (text !== "") stream.write(text, "latin1");
+      stream.write(bytes);
+      if (tail !== "") stream.write(tail, "latin1");
+      stream.uncork();
+    }
+    if (stream.writableLength === 0) return true;
+    this.#ask();
+    return false;
+  }
+
+  #ask(): void {
+    if (this.#asked || this.#stream.writableEnded) return;
+    this.#asked = true;
+    this.#stream.write("", "latin1", this.#flushed);
+  }
+}
+
+/** Lets the channel exist before its owner does. */
+class ForwardingHandler implements ChannelHandler {
+  target!: ChannelHandler;
+  onBytes(bytes: Buffer, length: number, stable: boolean): void {
+    this.target.onBytes(bytes, length, stable);
+  }
+  onConnect(): void {
+    this.target.onConnect();
+  }
+  onEnd(): void {
+    this.target.onEnd();
+  }
+  onDrain(): void {
+    this.target.onDrain();
+  }
+  onClose(error: string | undefined): void {
+    this.target.onClose(error);
+  }
+}
+
+/** IPv4 addresses of dual-stack sockets in their own form. */
+export const plainAddress = (address: string): string =>
+  address.startsWith("::ffff:") && address.includes(".") ? address.slice(7) : address;
+
+const latin1Slice = Buffer.prototype.latin1Slice as (this: Uint8Array, start: number, end: number) => string;
+
+/** One character a byte. */
+export const latin1 = (bytes: Uint8Array, start: number, end: number): string =>
+  latin1Slice.call(bytes, start, end);

@@ -1,0 +1,64 @@
+import type { Head } from "../http1/wire-head.ts";
+import { Field } from "../http1/wire-names.ts";
+import type { ServicePlan } from "../plan.ts";
+import { inPrefixes } from "../routing/policy-match.ts";
+import { plainAddress } from "./channel.ts";
+
+/** What is known of a client's connection, worked out once. */
+export interface ClientInfo {
+  /** The peer of the connection, or what its PROXY header says. */
+  readonly address: string;
+  readonly port: number;
+  readonly https: boolean;
+  /** Whether the peer is a trusted proxy, whose X-Forwarded-* are kept. */
+  readonly trusted: boolean;
+  /** The lines of X-Forwarded-For and -Proto for a peer that is not trusted. */
+  readonly lines: string;
+}
+
+export function clientInfo(service: ServicePlan, address: string, port: number, https: boolean): ClientInfo {
+  const plain = plainAddress(address);
+  const proto = https ? "https" : "http";
+  return {
+    address: plain,
+    port,
+    https,
+    trusted: inPrefixes(service.settings.trustedProxies, plain),
+    lines: `X-Forwarded-For: ${plain}\r\nX-Forwarded-Proto: ${proto}\r\n`,
+  };
+}
+
+/** The client's address: behind trusted proxies the last one in X-Forwarded-For that is not such a proxy. */
+export function clientOf(info: ClientInfo, head: Head): string {
+  if (!info.trusted) return info.address;
+  const listed = head.all(Field.xForwardedFor);
+  if (listed === undefined) return info.address;
+  const last = listed.split(",").at(-1)?.trim() ?? "";
+  return /^[0-9a-fA-F:.]+$/.test(last) ? last : info.address;
+}
+
+/** RFC 7239: IPv6 addresses in brackets and quotes. */
+const forwardedNode = (address: string): string => (address.includes(":") ? `"[${address}]"` : address);
+
+/** The fields that tell the backend about the client. */
+export function forwardedLines(info: ClientInfo, service: ServicePlan, head: Head): string {
+  let out = "";
+  if (service.xForwarded) {
+    const host = head.authority === "" ? "" : `X-Forwarded-Host: ${head.authority}\r\n`;
+    if (info.trusted) {
+      const before = head.all(Field.xForwardedFor);
+      const proto = head.get(Field.xForwardedProto) ?? (info.https ? "https" : "http");
+      const givenHost = head.get(Field.xForwardedHost);
+      const port = head.get(Field.xForwardedPort);
+      out =
+        `X-Forwarded-For: ${before === undefined ? "" : `${before}, `}${info.address}\r\n` +
+        `X-Forwarded-Proto: ${proto}\r\n` +
+        (givenHost === undefined ? host : `X-Forwarded-Host: ${givenHost}\r\n`) +
+        (port === undefined ? "" : `X-Forwarded-Port: ${port}\r\n`);
+    } else out = info.lines + host;
+  }
+  if (!service.forwarded) return out;
+  const before = info.trusted ? head.all(Field.forwarded) : undefined;
+  const element = `for=${forwardedNode(info.address)};host="${head.authority}";proto=${info.https ? "https" : "http"}`;
+  return `${out}Forwarded: ${before === undefined ? "" : `${before}, `}${element}\r\n`;
+}

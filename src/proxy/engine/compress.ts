@@ -1,0 +1,92 @@
+import { type BrotliCompress, type Gzip, constants, createBrotliCompress, createGzip } from "node:zlib";
+import type { Head } from "../http1/wire-head.ts";
+import { Field } from "../http1/wire-names.ts";
+import type { RoutePlan } from "../plan.ts";
+import type { Downstream } from "./downstream.ts";
+
+export type Encoding = "br" | "gzip";
+
+/** Media types that become smaller. */
+const COMPRESSIBLE =
+  /^(text\/|application\/(json|javascript|xml|wasm|manifest\+json|ld\+json|x-javascript|[a-z0-9.+-]+\+(json|xml))|image\/svg\+xml|font\/(ttf|otf))/i;
+/** Smaller bodies fit into a packet anyway. */
+const AT_LEAST = 1024;
+
+/** How a response is compressed for this client; undefined for not at all. */
+export function chooseEncoding(
+  route: RoutePlan,
+  request: Head,
+  response: Head,
+  version: number,
+): Encoding | undefined {
+  const { compress } = route.settings;
+  if (compress === false || version === 0) return undefined;
+  if (response.has(Field.contentEncoding) || response.status === 206) return undefined;
+  if (response.has(Field.contentLength) && response.length < AT_LEAST) return undefined;
+  if (!COMPRESSIBLE.test(response.get(Field.contentType) ?? "")) return undefined;
+  const accepted = request.all(Field.acceptEncoding) ?? "";
+  const wanted = compress === true ? (["br", "gzip"] as const) : compress;
+  for (const encoding of wanted) {
+    if (encoding === "zstd") continue;
+    const match = new RegExp(`(?:^|,)\\s*${encoding}\\s*(?:;\\s*q=([0-9.]+))?\\s*(?:,|$)`, "i").exec(
+      accepted,
+    );
+    if (match !== null && Number(match[1] ?? 1) > 0) return encoding;
+  }
+  return undefined;
+}
+
+/** Whose response is compressed. */
+export interface CompressTarget {
+  readonly finished: boolean;
+  readonly downstream: Downstream;
+  readonly upstream: { resumeResponse(): void } | undefined;
+  bytesOut: number;
+  fail(status: number, reason: string): void;
+}
+
+/** A response's body through zlib, with back pressure both ways. */
+export class Compressor {
+  readonly #stream: Gzip | BrotliCompress;
+  #blocked = false;
+
+  constructor(encoding: Encoding, exchange: CompressTarget) {
+    this.#stream =
+      encoding === "gzip"
+        ? createGzip({ level: 5 })
+        : createBrotliCompress({ params: { [constants.BROTLI_PARAM_QUALITY]: 4 } });
+    this.#stream.on("data", (chunk: Buffer) => {
+      if (exchange.finished) return;
+      exchange.bytesOut += chunk.length;
+      const flowing = exchange.downstream.sendBody(chunk, 0, chunk.length, true);
+      exchange.downstream.flush();
+      if (!flowing) {
+        this.#blocked = true;
+        this.#stream.pause();
+      }
+    });
+    this.#stream.on("drain", () => {
+      if (!this.#blocked) exchange.upstream?.resumeResponse();
+    });
+    this.#stream.on("error", () => exchange.fail(502, "compression"));
+  }
+
+  write(bytes: Uint8Array, start: number, end: number): boolean {
+    // zlib reads it in another thread, later: a copy.
+    return this.#stream.write(Uint8Array.prototype.slice.call(bytes, start, end)) && !this.#blocked;
+  }
+
+  resume(): void {
+    this.#blocked = false;
+    this.#stream.resume();
+  }
+
+  end(done: () => void): void {
+    this.#stream.once("end", done);
+    this.#stream.end();
+  }
+
+  destroy(): void {
+    this.#stream.destroy();
+  }
+}

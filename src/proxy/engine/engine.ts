@@ -1,0 +1,215 @@
+import type { Random } from "../../base/random.ts";
+import type { Clock, Timer } from "../../base/time.ts";
+import type { ReaderLimits } from "../http1/machine.ts";
+import { FieldNames } from "../http1/wire-names.ts";
+import type { RoutePlan, ServicePlan } from "../plan.ts";
+import type { BackendState } from "./backend.ts";
+import { NetChannel } from "./channel.ts";
+import type { ClientInfo } from "./client-info.ts";
+import type { EngineCore, QueuedExchange, Upstream, UpstreamOwner } from "./ports.ts";
+import type { PoolState } from "./pool.ts";
+import { Sweep } from "./sweep.ts";
+import { UpstreamConnection } from "./upstream.ts";
+
+/** How often deadlines are compared, in milliseconds: the worst lateness of a timeout. */
+const SWEEP_MS = 100;
+const HOSTS_KEPT = 1000;
+const IDEMPOTENT_FIRST = new Set(["GET", "HEAD", "OPTIONS"]);
+
+export interface EngineEvents {
+  /** A backend was ejected, a middleware threw: for the log. */
+  notice(event: string, fields: Record<string, unknown>): void;
+}
+
+/** What all connections of a worker share. */
+export class Engine implements EngineCore {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly names = new FieldNames();
+  readonly sweep = new Sweep();
+  readonly events = new Map<string, number>();
+  readonly responseLimits: ReaderLimits = { head: 65_536, fields: 200, bodyOnGet: true };
+  readonly #notices: EngineEvents;
+  readonly #pools: ReadonlyMap<string, PoolState>;
+  readonly #hosts = new Map<string, string>();
+  /** The monotonic clock as of the last `tick`. */
+  now: number;
+  #timer: Timer | undefined;
+  #idPrefix: string;
+  #idCount = 0;
+
+  constructor(clock: Clock, random: Random, pools: ReadonlyMap<string, PoolState>, notices: EngineEvents) {
+    this.clock = clock;
+    this.random = random;
+    this.#pools = pools;
+    this.#notices = notices;
+    this.now = clock.monotonic();
+    this.#idPrefix = this.#hex(12);
+    this.#schedule();
+  }
+
+  /** Reads the clock: once per piece of input, not per question. */
+  tick(): void {
+    this.now = this.clock.monotonic();
+  }
+
+  #schedule(): void {
+    this.#timer = this.clock.setTimer((this.clock.monotonic() + SWEEP_MS) as never, () => {
+      this.tick();
+      this.sweep.run(this.now);
+      for (const pool of this.#pools.values()) this.#expireQueue(pool);
+      this.#schedule();
+    });
+  }
+
+  #expireQueue(pool: PoolState): void {
+    for (const waiter of [...pool.queue] as QueuedExchange[]) {
+      if (waiter.queueDeadline <= this.now) waiter.fail(503, "queue-timeout");
+    }
+    this.#serveQueue(pool);
+  }
+
+  #serveQueue(pool: PoolState): void {
+    while (pool.queue.length > 0) {
+      const waiter = pool.queue[0]!;
+      if (!waiter.retry()) return;
+      (waiter as QueuedExchange).flushRequest();
+      if (pool.queue[0] === waiter) pool.queue.shift();
+    }
+  }
+
+  /** A place at a backend became free. */
+  freed(backend: BackendState): void {
+    const pool = this.#pools.get(backend.pool);
+    if (pool !== undefined && pool.queue.length > 0) this.#serveQueue(pool);
+  }
+
+  stop(): void {
+    this.#timer?.cancel();
+  }
+
+  event(name: string): void {
+    this.events.set(name, (this.events.get(name) ?? 0) + 1);
+  }
+
+  nextId(): string {
+    const n = (this.#idCount = (this.#idCount + 1) >>> 0);
+    return `${this.#idPrefix}-${n.toString(36)}`;
+  }
+
+  traceId(): string {
+    return `${this.#hex(32)}-${this.#hex(16)}`;
+  }
+
+  #hex(digits: number): string {
+    let out = "";
+    while (out.length < digits)
+      out += Math.floor(this.random.next() * 0x100000000)
+        .toString(16)
+        .padStart(8, "0");
+    return out.slice(0, digits);
+  }
+
+  /** The host of an authority, lower case, without its port. Remembered: clients repeat themselves. */
+  splitHost(authority: string): string {
+    let host = this.#hosts.get(authority);
+    if (host === undefined) {
+      const lower = authority.toLowerCase();
+      const colon = lower.endsWith("]") ? -1 : lower.lastIndexOf(":");
+      host = colon < 0 ? lower : lower.slice(0, colon);
+      if (host.endsWith(".")) host = host.slice(0, -1);
+      if (this.#hosts.size >= HOSTS_KEPT) this.#hosts.clear();
+      this.#hosts.set(authority, host);
+    }
+    return host;
+  }
+
+  weightedPool(route: RoutePlan): PoolState {
+    let total = 0;
+    for (const { weight } of route.pools) total += weight;
+    let at = this.random.next() * total;
+    for (const { pool, weight } of route.pools) {
+      at -= weight;
+      if (at < 0) return pool;
+    }
+    return route.pools[0]!.pool;
+  }
+
+  /** A kept connection, or a new one. */
+  acquire(exchange: UpstreamOwner, backend: BackendState, route: RoutePlan): Upstream {
+    const { upstream, timeouts } = route.settings;
+    // A request that cannot be sent twice does not risk a connection that the backend may just be closing.
+    const reuse =
+      upstream.reuse === "always" ||
+      (upstream.reuse === "safe" &&
+        (exchange.downstream.requests > 1 || IDEMPOTENT_FIRST.has(exchange.method)));
+    if (reuse && !exchange.upgrading) {
+      const { idle } = backend;
+      for (let kept = idle.pop(); kept !== undefined; kept = idle.pop()) {
+        if (kept.closed) continue;
+        (kept as UpstreamConnection).start(exchange, Number.POSITIVE_INFINITY);
+        return kept as UpstreamConnection;
+      }
+    }
+    const made = new UpstreamConnection(this, backend, "", upstream.reuse === "never" ? 0 : upstream.idle);
+    made.start(exchange, this.now + timeouts.connect);
+    made.channel = NetChannel.connect(backend.address, backend.port, made);
+    return made;
+  }
+
+  mirror(exchange: UpstreamOwner, mirror: { pool: PoolState; share: number }): void {
+    if (this.random.next() < mirror.share) this.event("mirrored");
+    void exchange;
+  }
+
+  /** One failure of a backend, as its clients see it. */
+  failed(backend: BackendState, route: RoutePlan): void {
+    backend.failures++;
+    const { outlier } = route.settings;
+    if (outlier === false) return;
+    const pool = this.#pools.get(backend.pool);
+    const all = pool?.backends ?? [];
+    const ejected = all.filter((one) => one.outlier.ejected(this.now)).length;
+    const allowed = (ejected + 1) / Math.max(1, all.length) <= outlier.atMost;
+    if (!backend.outlier.failure(this.now, outlier, allowed)) return;
+    this.event("ejected");
+    this.#notices.notice("proxy.backend_ejected", {
+      backend: backend.id,
+      forMs: Math.round(backend.outlier.until - this.now),
+      reason: `${outlier.failures} failures in a row`,
+    });
+  }
+
+  middlewareFailed(route: string, error: unknown): void {
+    this.event("middleware-failed");
+    this.#notices.notice("proxy.middleware_failed", { route, reason: String(error) });
+  }
+
+  /** A request that never became one: logged like the others. */
+  faulty(
+    service: ServicePlan,
+    info: ClientInfo,
+    status: number,
+    reason: string,
+    bytes: number,
+  ): void {
+    service.log?.add({
+      service: service.name,
+      route: "",
+      client: info.address,
+      method: "",
+      host: "",
+      target: "",
+      version: 1,
+      status,
+      bytes,
+      took: 0,
+      backend: "",
+      attempts: 0,
+      id: "",
+      agent: "",
+      referer: "",
+      reason,
+    });
+  }
+}

@@ -1,0 +1,106 @@
+import type { Random } from "../../base/random.ts";
+import type { Clock } from "../../base/time.ts";
+import type { ReaderLimits, Trailer } from "../http1/machine.ts";
+import type { Head } from "../http1/wire-head.ts";
+import type { FieldNames } from "../http1/wire-names.ts";
+import type { RoutePlan, ServicePlan } from "../plan.ts";
+import type { BackendState } from "./backend.ts";
+import type { ClientInfo } from "./client-info.ts";
+import type { Downstream } from "./downstream.ts";
+import type { PoolState, Waiter } from "./pool.ts";
+import type { Sweep } from "./sweep.ts";
+
+/** Why a try at a backend failed: the label in metrics and the log. */
+export type UpstreamFailure =
+  "connect" | "connect-timeout" | "lost" | "response-timeout" | "idle-timeout" | "invalid";
+
+/** A connection to a backend, or a stream of one, as the exchange that has it sees it. */
+export interface Upstream {
+  readonly backend: BackendState;
+  /** Connected, so that writes go out. */
+  readonly ready: boolean;
+  /** Whether a byte of the current request has been written. */
+  readonly sent: boolean;
+  /** Exchanges finished on it before this one. */
+  readonly uses: number;
+  /** Text not yet written: head and small pieces of the body. */
+  out: string;
+  deadline: number;
+  body(bytes: Uint8Array, start: number, end: number, chunked: boolean, stable: boolean): boolean;
+  flush(): boolean;
+  resumeResponse(): void;
+  tunnelWrite(bytes: Uint8Array, stable: boolean): boolean;
+  tunnelEnd(): void;
+  close(): void;
+}
+
+/** An exchange as the connection to its backend sees it. */
+export interface UpstreamOwner {
+  readonly head: Head;
+  readonly downstream: Downstream;
+  readonly route: RoutePlan | undefined;
+  readonly service: ServicePlan;
+  readonly connection: ClientInfo;
+  readonly upgrading: boolean;
+  readonly requestDone: boolean;
+  readonly responding: boolean;
+  readonly method: string;
+  readonly host: string;
+  readonly target: string;
+  readonly client: string;
+  readonly id: string;
+  connected(upstream: Upstream): void;
+  patience(): number;
+  interim(head: Head): void;
+  responseHead(head: Head, upstream: Upstream): boolean;
+  responseBody(bytes: Uint8Array, start: number, end: number, stable: boolean): boolean;
+  responseEnd(trailers: readonly Trailer[]): void;
+  switched(head: Head, rest: Uint8Array): void;
+  tunnelled(now: number): void;
+  tunnelClosed(): void;
+  upstreamFailed(upstream: Upstream, why: UpstreamFailure, detail: string | undefined): void;
+}
+
+/** Who waits in a pool's queue. */
+export interface QueuedExchange extends Waiter {
+  readonly queueDeadline: number;
+  fail(status: number, reason: string): void;
+  flushRequest(): void;
+}
+
+/** The engine as connections and exchanges see it. */
+export interface EngineCore {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly names: FieldNames;
+  readonly sweep: Sweep;
+  readonly responseLimits: ReaderLimits;
+  /** The monotonic clock as of the last `tick`. */
+  readonly now: number;
+  tick(): void;
+  event(name: string): void;
+  nextId(): string;
+  traceId(): string;
+  splitHost(authority: string): string;
+  weightedPool(route: RoutePlan): PoolState;
+  acquire(exchange: UpstreamOwner, backend: BackendState, route: RoutePlan): Upstream;
+  mirror(exchange: UpstreamOwner, mirror: { readonly pool: PoolState; readonly share: number }): void;
+  freed(backend: BackendState): void;
+  failed(backend: BackendState, route: RoutePlan): void;
+  middlewareFailed(route: string, error: unknown): void;
+  faulty(service: ServicePlan, info: ClientInfo, status: number, reason: string, bytes: number): void;
+}
+
+/** What a listener keeps of each connection. */
+export interface Closable {
+  drain(): void;
+  destroy(): void;
+}
+
+/** The listener as its connections see it. */
+export interface ListenerCore {
+  readonly service: ServicePlan;
+  readonly draining: boolean;
+  readonly clients: Set<Closable>;
+  closed(client: Closable): void;
+}

@@ -1,0 +1,191 @@
+import type { Clock } from "../base/time.ts";
+import type { Middleware, ProxyService, ProxySettings, RouteSettings } from "../contracts/site.ts";
+import { AccessLog } from "./engine/access-log.ts";
+import { REQUEST_DROP, RESPONSE_DROP, bitOf } from "./engine/lines.ts";
+import { type Counters, newCounters } from "./engine/metrics.ts";
+import { RetryBudget } from "./engine/policy-retry.ts";
+import type { PickOptions, PoolState } from "./engine/pool.ts";
+import { Field, type FieldNames } from "./http1/wire-names.ts";
+import { type Condition, Router, compileConditions } from "./routing/policy-match.ts";
+import { RateLimiter } from "./routing/policy-rate.ts";
+import { compileRewrite } from "./routing/policy-rewrite.ts";
+import { type Sticky, compileSticky } from "./sticky.ts";
+
+/** Fields removed and added in one direction. */
+export interface Edits {
+  /** Bits of ids below 31. */
+  readonly drop: number;
+  readonly others: ReadonlySet<number> | undefined;
+  readonly lines: string;
+}
+
+/** A part of a request that is hashed or counted by. */
+export type KeyKind =
+  | { kind: "client" | "uri" | "path" | "route" }
+  | { kind: "header"; id: number }
+  | { kind: "cookie"; name: string };
+
+/** A route, ready for the engine. Its counters live on through reloads by its name. */
+export interface RoutePlan {
+  readonly name: string;
+  readonly service: string;
+  readonly hosts: readonly string[] | undefined;
+  readonly conditions: readonly Condition[];
+  readonly settings: RouteSettings;
+  readonly pools: readonly { readonly pool: PoolState; readonly weight: number }[];
+  readonly request: Edits;
+  readonly response: Edits;
+  readonly rewrite: ((target: string) => string) | undefined;
+  readonly key: KeyKind;
+  readonly hashes: boolean;
+  readonly pick: PickOptions;
+  readonly sticky: Sticky | undefined;
+  readonly budget: RetryBudget;
+  readonly limiter:
+    { readonly buckets: RateLimiter; readonly key: KeyKind; readonly status: number } | undefined;
+  readonly middleware: readonly Middleware[];
+  readonly mirror: { readonly pool: PoolState; readonly share: number } | undefined;
+  readonly bodyLimit: number;
+  readonly counters: Counters;
+  /** Whether a response to this route may be passed on without looking further: the hot path. */
+  readonly plain: boolean;
+}
+
+/** A service, ready for the engine. */
+export interface ServicePlan {
+  readonly name: string;
+  readonly settings: ProxySettings;
+  readonly router: Router<RoutePlan>;
+  readonly log: AccessLog | undefined;
+  /** 0 for none. */
+  readonly requestIdField: number;
+  readonly requestIdName: string;
+  readonly xForwarded: boolean;
+  readonly forwarded: boolean;
+}
+
+/** What a plan takes over from the one before it. */
+export interface PlanContext {
+  readonly clock: Clock;
+  readonly names: FieldNames;
+  pool(name: string): PoolState;
+  /** By route and service name; new where there is none. */
+  routeState(
+    service: string,
+    route: string,
+  ): { counters: Counters; budget?: RetryBudget; limiter?: RateLimiter };
+  log(file: string, format: "json" | "combined"): AccessLog;
+  secret(from: { file: string } | { env: string }): Uint8Array;
+}
+
+type EditSettings = RouteSettings["requestHeaders"];
+
+function compileEdits(
+  settings: EditSettings,
+  base: readonly number[],
+  drop: number,
+  names: FieldNames,
+): Edits {
+  const named = settings === undefined ? [] : [...settings.remove, ...Object.keys(settings.set)];
+  const ids = [...base, ...named.map((name) => names.idOf(name))];
+  const others = ids.filter((id) => id >= 31);
+  const lines =
+    settings === undefined ? [] : [...Object.entries(settings.set), ...Object.entries(settings.add)];
+  return {
+    drop: ids.reduce((bits, id) => bits | bitOf(id), drop),
+    others: others.length === 0 ? undefined : new Set(others),
+    lines: lines.map(([name, value]) => `${name}: ${value}\r\n`).join(""),
+  };
+}
+
+function compileKey(text: string, names: FieldNames): KeyKind {
+  if (text.startsWith("header:")) return { kind: "header", id: names.idOf(text.slice(7)) };
+  if (text.startsWith("cookie:")) return { kind: "cookie", name: text.slice(7) };
+  return { kind: text as "client" | "uri" | "path" | "route" };
+}
+
+function compileRoute(
+  service: string,
+  settings: RouteSettings,
+  index: number,
+  proxy: ProxySettings,
+  context: PlanContext,
+  replaced: readonly number[],
+): RoutePlan {
+  const { names } = context;
+  const name = settings.name ?? `${service}-${index + 1}`;
+  const state = context.routeState(service, name);
+  const shares = typeof settings.pool === "string" ? { [settings.pool]: 1 } : (settings.pool ?? {});
+  const request = compileEdits(settings.requestHeaders, replaced, REQUEST_DROP, names);
+  const response = compileEdits(settings.responseHeaders, [], RESPONSE_DROP, names);
+  const limit = settings.rateLimit;
+  state.budget ??= new RetryBudget(settings.retries.budget);
+  if (limit !== undefined)
+    state.limiter ??= new RateLimiter(limit.rate, limit.burst ?? Math.max(1, limit.rate));
+  return {
+    name,
+    service,
+    hosts: settings.match.host,
+    conditions: compileConditions(settings.match, names),
+    settings,
+    pools: Object.entries(shares).map(([pool, weight]) => ({ pool: context.pool(pool), weight })),
+    request,
+    response,
+    rewrite: compileRewrite(settings.rewrite),
+    key: compileKey(settings.balance.key, names),
+    hashes: settings.balance.scheduler === "maglev" || settings.balance.scheduler === "bounded",
+    pick: {
+      scheduler: settings.balance.scheduler,
+      panic: settings.panic,
+      slowStart: settings.slowStart,
+      requests: settings.limits.requests,
+    },
+    sticky: settings.sticky && compileSticky(settings.sticky, context.secret(settings.sticky.secret)),
+    budget: state.budget,
+    limiter:
+      limit === undefined || state.limiter === undefined
+        ? undefined
+        : { buckets: state.limiter, key: compileKey(limit.key, names), status: limit.status },
+    middleware: settings.middleware,
+    mirror: settings.mirror && { pool: context.pool(settings.mirror.pool), share: settings.mirror.share },
+    bodyLimit: settings.body ?? proxy.limits.body,
+    counters: state.counters,
+    plain: settings.compress === false && settings.middleware.length === 0,
+  };
+}
+
+/** A service's settings with everything that can be worked out once. Throws nothing: the schema has checked it. */
+export function compileService(
+  name: string,
+  service: ProxyService,
+  context: PlanContext,
+  defaults: (input: { pool: string }) => RouteSettings,
+): ServicePlan {
+  const proxy = service.proxy;
+  const { names } = context;
+  const xForwarded = proxy.forwarded.includes("x-forwarded");
+  const requestIdField = proxy.requestId === false ? 0 : names.idOf(proxy.requestId);
+  // What we write ourselves is never the client's.
+  const replaced = [
+    Field.xForwardedFor,
+    Field.xForwardedProto,
+    Field.xForwardedHost,
+    Field.xForwardedPort,
+    Field.xRealIp,
+    Field.forwarded,
+    ...(requestIdField === 0 ? [] : [requestIdField]),
+  ];
+  const routes = proxy.routes ?? (proxy.pool === undefined ? [] : [defaults({ pool: proxy.pool })]);
+  return {
+    name,
+    settings: proxy,
+    router: new Router(routes.map((route, i) => compileRoute(name, route, i, proxy, context, replaced))),
+    log: proxy.accessLog && context.log(proxy.accessLog.file, proxy.accessLog.format),
+    requestIdField,
+    requestIdName: proxy.requestId === false ? "" : proxy.requestId,
+    xForwarded,
+    forwarded: proxy.forwarded.includes("forwarded"),
+  };
+}
+
+export const emptyRouteState = (): { counters: Counters } => ({ counters: newCounters() });

@@ -1,0 +1,243 @@
+import { readFileSync } from "node:fs";
+import { type Random, systemRandom } from "../base/random.ts";
+import { SystemClock } from "../base/system-clock.ts";
+import type { Clock } from "../base/time.ts";
+import { OperationalError } from "../base/errors.ts";
+import { routeSchema } from "../config/schema/proxy.ts";
+import type { BackendStatus } from "../contracts/forwarding.ts";
+import type { ProxyService, Site } from "../contracts/site.ts";
+import { AccessLog } from "./engine/access-log.ts";
+import { BackendState } from "./engine/backend.ts";
+import { Engine, type EngineEvents } from "./engine/engine.ts";
+import { type ListenAt, Listener } from "./engine/listener.ts";
+import type { Counters, ProxyMetrics } from "./engine/metrics.ts";
+import type { RetryBudget } from "./engine/policy-retry.ts";
+import { PoolState } from "./engine/pool.ts";
+import { type PlanContext, type ServicePlan, compileService, emptyRouteState } from "./plan.ts";
+import type { RateLimiter } from "./routing/policy-rate.ts";
+
+/** The part of a site that the proxy reads. */
+export type ProxySite = Pick<Site, "pools" | "services">;
+
+export interface ProxyOptions {
+  readonly clock?: Clock;
+  readonly random?: Random;
+  readonly events?: EngineEvents;
+  /** Descriptors opened by the parent, by `address:port`; without one the proxy opens its own. */
+  readonly descriptors?: ReadonlyMap<string, number>;
+}
+
+interface RouteState {
+  counters: Counters;
+  budget?: RetryBudget;
+  limiter?: RateLimiter;
+}
+
+const silent: EngineEvents = { notice: () => undefined };
+
+/** The layer-7 services of a site in this process. */
+export class Proxy {
+  readonly engine: Engine;
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #descriptors: ReadonlyMap<string, number>;
+  readonly #pools = new Map<string, PoolState>();
+  readonly #plans = new Map<string, ServicePlan>();
+  readonly #listeners = new Map<string, { listener: Listener; service: string }>();
+  readonly #routes = new Map<string, RouteState>();
+  readonly #logs = new Map<string, AccessLog>();
+
+  constructor(options: ProxyOptions = {}) {
+    this.#clock = options.clock ?? new SystemClock();
+    this.#random = options.random ?? systemRandom;
+    this.#descriptors = options.descriptors ?? new Map();
+    this.engine = new Engine(this.#clock, this.#random, this.#pools, options.events ?? silent);
+  }
+
+  /** Makes the running proxy what the site says; what both have in common lives on untouched. */
+  async apply(site: ProxySite): Promise<void> {
+    this.#applyPools(site.pools);
+    const context = this.#context();
+    const wanted = new Map<string, string>();
+    for (const [name, service] of Object.entries(site.services)) {
+      if (service.proxy === undefined) continue;
+      this.#plans.set(
+        name,
+        compileService(name, service, context, (input) => routeSchema.parse(input)),
+      );
+      for (const key of listenKeys(service)) wanted.set(key, name);
+    }
+    for (const [key, { listener, service }] of this.#listeners) {
+      const now = wanted.get(key);
+      if (now !== undefined) {
+        listener.service = this.#plans.get(now)!;
+        continue;
+      }
+      this.#listeners.delete(key);
+      void listener.close(listener.service.settings.timeouts.drain);
+      void service;
+    }
+    for (const name of this.#plans.keys()) if (![...wanted.values()].includes(name)) this.#plans.delete(name);
+    await Promise.all(
+      [...wanted].filter(([key]) => !this.#listeners.has(key)).map(([key, name]) => this.#listen(key, name)),
+    );
+  }
+
+  async #listen(key: string, name: string): Promise<void> {
+    const listener = new Listener(this.engine, this.#plans.get(name)!);
+    this.#listeners.set(key, { listener, service: name });
+    const fd = this.#descriptors.get(key);
+    const colon = key.lastIndexOf(":");
+    const host = key.slice(0, colon).replaceAll(/[[\]]/g, "");
+    const at: ListenAt = fd === undefined ? { host, port: Number(key.slice(colon + 1)) } : { fd };
+    try {
+      await listener.listen(at);
+    } catch (error) {
+      this.#listeners.delete(key);
+      throw new OperationalError("KERNEL_REFUSED", `cannot listen on ${key}: ${(error as Error).message}`, {
+        cause: error,
+      });
+    }
+  }
+
+  #applyPools(pools: ProxySite["pools"]): void {
+    for (const [name, settings] of Object.entries(pools)) {
+      const state = this.#pool(name);
+      state.allDown = settings.allDown;
+      const before = new Map(
+        state.backends.map((backend) => [`${backend.name} ${backend.address}:${backend.port}`, backend]),
+      );
+      state.backends = Object.entries(settings.backends).map(([backendName, backend]) => {
+        const { address, port } = backend.at;
+        const key = `${backendName} ${address}:${port}`;
+        const kept = before.get(key) ?? new BackendState(name, backendName, address, port);
+        before.delete(key);
+        kept.configuredWeight = backend.weight;
+        kept.weight = backend.weight;
+        if (kept.reported === undefined) kept.admin = backend.maintenance ? "maintenance" : "enabled";
+        return kept;
+      });
+      for (const gone of before.values()) retire(gone);
+    }
+    for (const [name, state] of this.#pools) {
+      if (name in pools) continue;
+      state.backends.forEach(retire);
+      this.#pools.delete(name);
+    }
+  }
+
+  #pool(name: string): PoolState {
+    let pool = this.#pools.get(name);
+    if (pool === undefined) {
+      pool = new PoolState(name, this.#random);
+      this.#pools.set(name, pool);
+    }
+    return pool;
+  }
+
+  /** What the checks say. A backend that comes up starts slowly where its route asks for that. */
+  backendStatus(status: BackendStatus): void {
+    const backend = this.#pools.get(status.pool)?.backends.find((one) => one.name === status.backend);
+    if (backend === undefined) return;
+    if (status.health === "up" && backend.health === "down") backend.upSince = this.#clock.monotonic();
+    backend.health = status.health;
+    backend.admin = status.admin;
+    backend.reported = status.admin === "enabled" && status.health !== "down" ? status.effectiveWeight : 0;
+    if (status.health === "down") while (backend.idle.length > 0) backend.idle[0]!.close();
+  }
+
+  #context(): PlanContext {
+    return {
+      clock: this.#clock,
+      names: this.engine.names,
+      pool: (name) => this.#pool(name),
+      routeState: (service, route) => {
+        const key = `${service}/${route}`;
+        let state = this.#routes.get(key);
+        if (state === undefined) this.#routes.set(key, (state = emptyRouteState()));
+        return state;
+      },
+      log: (file, format) => {
+        let log = this.#logs.get(file);
+        if (log === undefined) this.#logs.set(file, (log = new AccessLog(this.#clock, file, format)));
+        return log;
+      },
+      secret: readSecret,
+    };
+  }
+
+  /** The port of a service that listens on port 0, for tests. */
+  port(service: string): number {
+    for (const { listener, service: name } of this.#listeners.values())
+      if (name === service) return listener.port;
+    return 0;
+  }
+
+  /** Log files are opened anew: after a rotation. */
+  reopenLogs(): void {
+    for (const log of this.#logs.values()) log.reopen();
+  }
+
+  metrics(): ProxyMetrics {
+    const routes: ProxyMetrics["routes"] = {};
+    for (const [key, { counters }] of this.#routes) {
+      const [service = "", route = ""] = key.split("/");
+      routes[route] = { ...counters, service };
+    }
+    const backends: ProxyMetrics["backends"] = {};
+    let inflight = 0;
+    let upstream = 0;
+    for (const pool of this.#pools.values()) {
+      for (const backend of pool.backends) {
+        backends[backend.id] = backend.counters;
+        inflight += backend.inflight;
+        upstream += backend.connections;
+      }
+    }
+    let clients = 0;
+    for (const { listener } of this.#listeners.values()) clients += listener.clients.size;
+    return {
+      routes,
+      backends,
+      events: Object.fromEntries(this.engine.events),
+      gauges: { client_connections: clients, upstream_connections: upstream, requests_in_flight: inflight },
+    };
+  }
+
+  /** Stops: accepts no more, lets requests finish, then closes. */
+  async close(deadline?: number): Promise<void> {
+    await Promise.all(
+      [...this.#listeners.values()].map(({ listener }) =>
+        listener.close(deadline ?? listener.service.settings.timeouts.drain),
+      ),
+    );
+    this.#listeners.clear();
+    for (const pool of this.#pools.values()) pool.backends.forEach(retire);
+    this.engine.stop();
+    for (const log of this.#logs.values()) log.end();
+  }
+}
+
+function retire(backend: BackendState): void {
+  backend.gone = true;
+  while (backend.idle.length > 0) backend.idle[0]!.close();
+}
+
+/** `address:port` of every port a service listens on. */
+export function listenKeys(service: ProxyService): string[] {
+  return service.listen.flatMap(({ address, ports: [low, high] }) =>
+    Array.from(
+      { length: high - low + 1 },
+      (_, i) => `${address.includes(":") ? `[${address}]` : address}:${low + i}`,
+    ),
+  );
+}
+
+function readSecret(from: { file: string } | { env: string }): Uint8Array {
+  const text = "env" in from ? process.env[from.env] : readFileSync(from.file, "utf8").trim();
+  if (text === undefined || text === "") {
+    const where = "env" in from ? `the environment variable ${from.env}` : from.file;
+    throw new OperationalError("FILE_UNREADABLE", `the secret in ${where} is missing or empty`);
+  }
+  return Buffer.from(text);
+}
