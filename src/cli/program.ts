@@ -7,6 +7,7 @@ import { registerCompletion } from "./commands/completion.ts";
 import { registerExplain } from "./commands/explain.ts";
 import { registerNines } from "./commands/nines.ts";
 import { registerPlan } from "./commands/plan.ts";
+import { registerProxy } from "./commands/proxy.ts";
 import { registerReload } from "./commands/reload.ts";
 import { registerSchema } from "./commands/schema.ts";
 import { registerStatus } from "./commands/status.ts";
@@ -20,6 +21,7 @@ import { version } from "./version.ts";
  * heavy it imports inside its action, so that `nines --help` and shell completion stay quick.
  */
 const commands: readonly ((program: Command) => void)[] = [
+  registerProxy,
   registerRun,
   registerStatus,
   registerSwitchover,

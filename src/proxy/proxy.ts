@@ -13,6 +13,7 @@ import { type ListenAt, Listener } from "./engine/listener.ts";
 import type { Counters, ProxyMetrics } from "./engine/metrics.ts";
 import type { RetryBudget } from "./engine/policy-retry.ts";
 import { PoolState } from "./engine/pool.ts";
+import { type ExplainRequest, type Explanation, explainRequest } from "./explain.ts";
 import { type PlanContext, type ServicePlan, compileService, emptyRouteState } from "./plan.ts";
 import type { RateLimiter } from "./routing/policy-rate.ts";
 
@@ -81,6 +82,32 @@ export class Proxy {
     await Promise.all(
       [...wanted].filter(([key]) => !this.#listeners.has(key)).map(([key, name]) => this.#listen(key, name)),
     );
+  }
+
+  /** Works everything out without opening or closing a socket: who listens where. */
+  prepare(site: ProxySite): Map<string, string> {
+    this.#applyPools(site.pools);
+    const context = this.#context();
+    const wanted = new Map<string, string>();
+    for (const [name, service] of Object.entries(site.services)) {
+      if (service.proxy === undefined) continue;
+      this.#plans.set(
+        name,
+        compileService(name, service, context, (input) => routeSchema.parse(input)),
+      );
+      for (const key of listenKeys(service)) wanted.set(key, name);
+    }
+    return wanted;
+  }
+
+  /** What would happen to a request. */
+  explain(service: string, request: ExplainRequest): Explanation {
+    const plan = this.#plans.get(service);
+    if (plan === undefined) {
+      const known = [...this.#plans.keys()].join(", ");
+      throw new OperationalError("NOT_FOUND", `there is no proxy service "${service}"; there are: ${known}`);
+    }
+    return explainRequest(plan, this.engine.names, request, this.#clock.monotonic());
   }
 
   async #listen(key: string, name: string): Promise<void> {

@@ -156,7 +156,8 @@ export class ClientConnection implements ChannelHandler, Downstream, Swept, Clos
     this.exchange = exchange;
     this.requests++;
     this.version = head.minor === 0 ? 0 : 1;
-    this.#closing = !head.keepAlive || this.#listener.draining;
+    // Whoever asks for a tunnel may send anything after it.
+    this.#closing = !head.keepAlive || this.#listener.draining || head.method === "CONNECT";
     this.deadline = this.#engine.now + this.#service.settings.timeouts.body;
     exchange.begin();
   }
@@ -231,15 +232,11 @@ export class ClientConnection implements ChannelHandler, Downstream, Swept, Clos
         out += "Transfer-Encoding: chunked\r\n";
       } else this.#closing = true;
     }
-    if (!this.#requestDone && !this.#reading) this.#closing = true;
+    // An answer before the request's end: what is left of it is not worth reading.
+    if (!this.#requestDone && this.#reader.head.framing !== Framing.none) this.#closing = true;
     if (this.#closing || this.#listener.draining) out += "Connection: close\r\n";
     else if (this.version === 0) out += "Connection: keep-alive\r\n";
     this.#out += `${out}\r\n`;
-  }
-
-  /** Whether the rest of the request is in the reader already: then an early answer need not close. */
-  get #reading(): boolean {
-    return this.#pumping;
   }
 
   sendBody(bytes: Uint8Array, start: number, end: number, stable: boolean): boolean {

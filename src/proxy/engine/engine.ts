@@ -186,13 +186,7 @@ export class Engine implements EngineCore {
   }
 
   /** A request that never became one: logged like the others. */
-  faulty(
-    service: ServicePlan,
-    info: ClientInfo,
-    status: number,
-    reason: string,
-    bytes: number,
-  ): void {
+  faulty(service: ServicePlan, info: ClientInfo, status: number, reason: string, bytes: number): void {
     service.log?.add({
       service: service.name,
       route: "",

@@ -378,7 +378,7 @@ export class Exchange implements QueuedExchange, MatchInput, UpstreamOwner, Midd
     const now = this.#engine.now;
     if (status >= 500 && status <= 504) {
       if (status !== 500 && status !== 501) this.#engine.failed(backend, route);
-      if (route.settings.retries.on.includes(status as 503) && this.#mayRetry(true)) {
+      if (route.settings.retries.on.includes(status) && this.#mayRetry(true)) {
         upstream.close();
         this.#again(backend);
         return false;

@@ -38,29 +38,6 @@ export interface ProxyMetrics {
   readonly gauges: Record<string, number>;
 }
 
-export const emptyMetrics = (): ProxyMetrics => ({ routes: {}, backends: {}, events: {}, gauges: {} });
-
-function addCounters(into: Counters, from: Counters): void {
-  from.statuses.forEach((value, i) => (into.statuses[i]! += value));
-  from.latency.forEach((value, i) => (into.latency[i]! += value));
-  into.latencySum += from.latencySum;
-  into.bytesIn += from.bytesIn;
-  into.bytesOut += from.bytesOut;
-}
-
-export function addMetrics(into: ProxyMetrics, from: ProxyMetrics): void {
-  for (const [name, counters] of Object.entries(from.routes)) {
-    addCounters((into.routes[name] ??= { ...newCounters(), service: counters.service }), counters);
-  }
-  for (const [name, counters] of Object.entries(from.backends)) {
-    addCounters((into.backends[name] ??= newCounters()), counters);
-  }
-  for (const [name, value] of Object.entries(from.events))
-    into.events[name] = (into.events[name] ?? 0) + value;
-  for (const [name, value] of Object.entries(from.gauges))
-    into.gauges[name] = (into.gauges[name] ?? 0) + value;
-}
-
 const escape = (text: string): string => text.replaceAll(/[\\"\n]/g, (c) => (c === "\n" ? "\\n" : `\\${c}`));
 
 /** The Prometheus text of a report. */

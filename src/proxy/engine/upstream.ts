@@ -144,6 +144,8 @@ export class UpstreamConnection implements ChannelHandler, Swept, Upstream {
         if (!this.#head(exchange)) return;
         if (this.#tunnel) break;
       } else if (signal === Signal.end) {
+        // An interim response is a message of its own; the final one follows.
+        if (reader.head.status < 200) continue;
         this.#end(exchange, flowing);
         return;
       } else if (signal === Signal.fault) {

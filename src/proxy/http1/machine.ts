@@ -115,6 +115,8 @@ export class Http1Reader {
   #own = false;
   /** How far a held head has been searched for its end. */
   #searched = 0;
+  /** An empty line before this head was skipped; a second one is not. */
+  #skipped = false;
   #left = 0;
   #digits = 0;
   #extensions = 0;
@@ -168,7 +170,7 @@ export class Http1Reader {
       this.bytes = NOTHING;
       this.#at = this.#end = 0;
     } else if (!this.#own) {
-      this.bytes = this.bytes.slice(this.#at, this.#end);
+      this.bytes = copyOf(this.bytes, this.#at, this.#end);
       this.#end -= this.#at;
       this.#at = 0;
       this.#own = true;
@@ -177,7 +179,7 @@ export class Http1Reader {
 
   /** What is left after an upgrade: not HTTP. The reader is done. */
   takeRest(): Uint8Array {
-    const rest = this.bytes.slice(this.#at, this.#end);
+    const rest = copyOf(this.bytes, this.#at, this.#end);
     this.#at = this.#end;
     this.#state = State.raw;
     return rest;
@@ -260,10 +262,11 @@ export class Http1Reader {
 
   #readHead(): SignalKind {
     // RFC 9112 2.2: an empty line before the request line is skipped.
-    if (this.#request && this.bytes[this.#at] === CR && this.#searched === 0) {
+    if (this.#request && this.bytes[this.#at] === CR && this.#searched === 0 && !this.#skipped) {
       if (this.pending === 1) return this.#need();
       if (this.bytes[this.#at + 1] !== LF) return this.#fail("bare-cr");
       this.#at += 2;
+      this.#skipped = true;
     }
     if (this.pending === 0) return this.#need();
     if (this.#searched > 0 && !this.#worthParsing()) {
@@ -278,6 +281,7 @@ export class Http1Reader {
     }
     if (end - this.#at > this.#limits.head) return this.#fail("head-too-large");
     this.#searched = 0;
+    this.#skipped = false;
     return this.#understand(end);
   }
 
@@ -495,3 +499,7 @@ export class Http1Reader {
 }
 
 const VERSION = "HTTP/1.";
+
+/** Node's Buffer has a `slice` that does not copy; this one does, whatever the bytes are. */
+const copyOf = (bytes: Uint8Array, start: number, end: number): Uint8Array =>
+  Uint8Array.prototype.slice.call(bytes, start, end);

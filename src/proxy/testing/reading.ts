@@ -53,7 +53,7 @@ export function read(
   };
   for (const chunk of chunks) {
     // The chunk is overwritten after its turn, as the shell's read buffer is.
-    const copy = Uint8Array.from(chunk);
+    const copy = Buffer.from(chunk);
     reader.feed(copy, 0, copy.length);
     while (take(reader.next()));
     copy.fill(0x5a);
