@@ -1,4 +1,5 @@
 import { Http1Reader, type ReaderLimits, Signal } from "../http1/machine.ts";
+import { latin1 } from "../engine/channel.ts";
 import { FieldNames } from "../http1/wire-names.ts";
 
 export const testLimits: ReaderLimits = { head: 16_384, fields: 100, bodyOnGet: false };
@@ -25,9 +26,7 @@ export function read(
   chunks: readonly Uint8Array[],
   limits: ReaderLimits = testLimits,
 ): Reading {
-  const reader = new Http1Reader(role, new FieldNames(), limits, (bytes, start, end) =>
-    Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).latin1Slice(start, end),
-  );
+  const reader = new Http1Reader(role, new FieldNames(), limits, latin1);
   const messages: Message[] = [];
   let current: Message | undefined;
   const take = (signal: number): boolean => {
