@@ -57,6 +57,8 @@ export interface RouterPlan {
   readonly preemptDelay: DurationMs;
   readonly startDelay: DurationMs;
   readonly checksum: "auto" | "rfc" | "pseudo-header";
+  /** Of what is received; 255 but for unicast between links. */
+  readonly minHopLimit: number;
   /** Version 2's simple text password, 1 to 8 characters. */
   readonly password?: string | undefined;
   readonly virtualMac: boolean;

@@ -117,6 +117,7 @@ const router = object<RouterPlan>({
   preemptDelay: span,
   startDelay: span,
   checksum: oneOf<RouterPlan["checksum"]>("auto", "rfc", "pseudo-header"),
+  minHopLimit: whole(1, 255),
   password: optional(text),
   virtualMac: flag,
   lease: span,

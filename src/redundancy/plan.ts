@@ -121,6 +121,7 @@ function planRouter(site: Site, name: string, router: VirtualRouter, node: strin
     preemptDelay: typeof preempt === "object" ? preempt.delay : ms(0),
     startDelay: router.startDelay,
     checksum: router.checksum,
+    minHopLimit: router.minHopLimit,
     password: router.password,
     virtualMac: router.virtualMac,
     lease: router.lease ?? defaultLease(router, priority),

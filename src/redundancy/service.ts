@@ -336,7 +336,13 @@ export class RedundancyService {
     const nodes = new Map<string, NodeAddress>();
     for (const router of plan.routers)
       for (const { node, address } of router.nodes) nodes.set(node, { node, address });
-    const change = { site: plan.site, node: plan.node, digest: plan.digest, nodes: [...nodes.values()] };
+    const change = {
+      site: plan.site,
+      node: plan.node,
+      digest: plan.digest,
+      nodes: [...nodes.values()],
+      minHopLimit: Math.min(255, ...plan.routers.map((router) => router.minHopLimit)),
+    };
     if (this.#nodes) {
       this.#nodes.update(change);
       for (const [node, known] of this.#digests) this.#compare(node, known.digest);

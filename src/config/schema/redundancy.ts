@@ -96,6 +96,14 @@ const routerFields = z.strictObject({
     .describe("Whether a node with a higher priority takes the addresses back, and after which delay."),
   startDelay: duration().prefault("0s").describe("How long a starting node stays out of the election."),
   transport: z.enum(["multicast", "unicast"]).default("multicast"),
+  minHopLimit: z
+    .int()
+    .min(1)
+    .max(255)
+    .default(255)
+    .describe(
+      "Unicast only: drop packets that arrive with a lower TTL or hop limit. 255 accepts nobody beyond the link; lower it by one for every router between the nodes. keepalived sends unicast over IPv6 with 64 unless its unicast_ttl says 255.",
+    ),
   checksum: z
     .enum(["auto", "rfc", "pseudo-header"])
     .default("auto")
@@ -141,6 +149,8 @@ const routerFields = z.strictObject({
 export const virtualRouterSchema = routerFields.superRefine((router, context) => {
   const wrong = (path: string[], message: string): void =>
     context.addIssue({ code: "custom", path, message });
+  if (router.minHopLimit < 255 && router.transport === "multicast")
+    wrong(["minHopLimit"], "multicast never leaves the link: remove it or use transport: unicast");
   if (router.version === 3) {
     if (router.password !== undefined)
       wrong(["password"], "version 3 has no password (RFC 9568, 9); remove it or use version 2");

@@ -33,6 +33,7 @@ function planOf(change: Partial<RouterPlan> = {}, links = 1): RouterPlan {
     preemptDelay: ms(0),
     startDelay: ms(0),
     checksum: "auto",
+    minHopLimit: 255,
     virtualMac: false,
     lease: seconds(2),
     fence: true,

@@ -34,6 +34,8 @@ export interface NodesOptions {
   readonly digest: string;
   /** All nodes of the plan's routers, this one among them. */
   readonly nodes: readonly NodeAddress[];
+  /** Of what is received: 255, or lower where the site lets VRRP come from another link. */
+  readonly minHopLimit: number;
   readonly secret?: Uint8Array | undefined;
   readonly onMessage: (from: string, body: WireBody, digest: string) => void;
   readonly count: (counter: string) => void;
@@ -61,10 +63,11 @@ export class NodesService {
     this.#open();
   }
 
-  update(change: Pick<NodesOptions, "site" | "node" | "digest" | "nodes">): void {
+  update(change: Pick<NodesOptions, "site" | "node" | "digest" | "nodes" | "minHopLimit">): void {
     const before = this.#own();
+    const limit = this.#options.minHopLimit;
     this.#options = { ...this.#options, ...change };
-    if (this.#own() !== before) this.#reopen();
+    if (this.#own() !== before || change.minHopLimit !== limit) this.#reopen();
   }
   send(to: string, body: WireBody): void {
     const target = this.#options.nodes.find(({ node }) => node === to);
@@ -113,7 +116,7 @@ export class NodesService {
     this.#open();
   }
   #open(): void {
-    const { clock, nodes, onProblem } = this.#options;
+    const { clock, nodes, onProblem, minHopLimit } = this.#options;
     const own = this.#own();
     if (own === undefined || nodes.length < 2 || clock.monotonic() < this.#bindAt) return;
     this.#bindAt = addTime(clock.monotonic(), BIND_AGAIN);
@@ -123,11 +126,11 @@ export class NodesService {
       socket = Socket.open(family === 4 ? AF.INET : AF.INET6, SOCK.DGRAM, 0, "node messages");
       // Nobody beyond the link can send with a hop limit of 255 left (RFC 5082).
       if (family === 4)
-        socket.setOption(IPPROTO.IP, IP_TTL, HOP_LIMIT).setOption(IPPROTO.IP, IP_MINTTL, HOP_LIMIT);
+        socket.setOption(IPPROTO.IP, IP_TTL, HOP_LIMIT).setOption(IPPROTO.IP, IP_MINTTL, minHopLimit);
       else
         socket
           .setOption(IPPROTO.IPV6, IPV6_UNICAST_HOPS, HOP_LIMIT)
-          .setOption(IPPROTO.IPV6, IPV6_MINHOPCOUNT, HOP_LIMIT);
+          .setOption(IPPROTO.IPV6, IPV6_MINHOPCOUNT, minHopLimit);
       socket.bind(inetAddress(own, HANDOVER_PORT), `UDP ${own} port ${HANDOVER_PORT}`);
       socket.keepAlive(false).onReadable(() => this.drain());
       this.#socket = socket;

@@ -47,6 +47,7 @@ function makePlans(random: Random): RouterPlan[] {
     preemptDelay,
     startDelay,
     checksum: "auto",
+    minHopLimit: 255,
     virtualMac: false,
     lease: ms(Math.ceil((activeDownInterval(3, priority, interval) + 1000) / 1000) * 1000),
     fence: true,

@@ -122,6 +122,9 @@ describe("what is dropped, and under which name (cases 4-10)", () => {
   it("drops a hop limit of 254 in both families (RFC 9568, 7.1)", () => {
     expect(reason(sampleBytes(), { hopLimit: 254 })).toBe("hop-limit");
     expect(reason(keepalived6.payload, { ...keepalived6, hopLimit: 254 })).toBe("hop-limit");
+    // Unicast between links, where the site says so.
+    expect(reason(sampleBytes(), { hopLimit: 64, minHopLimit: 64 })).toBe("accepted");
+    expect(reason(sampleBytes(), { hopLimit: 63, minHopLimit: 64 })).toBe("hop-limit");
   });
   it("drops another version or type", () => {
     expect(reason(changed((b) => b.set([0x21], 0)))).toBe("version");

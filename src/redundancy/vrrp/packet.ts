@@ -42,7 +42,7 @@ export interface EncodeOptions extends Envelope {
 
 /** Why a packet is dropped; also the label of `nines_redundancy_dropped_packets`. */
 export const DROP_REASONS = {
-  "hop-limit": "the hop limit is not 255, so that it may come from beyond the link (RFC 9568, 7.1)",
+  "hop-limit": "the hop limit is below 255, so that it may come from beyond the link (RFC 9568, 7.1)",
   truncated: "shorter than its header or its address count says",
   version: "another version than the one configured",
   type: "not an advertisement",
@@ -56,6 +56,8 @@ export type DropReason = keyof typeof DROP_REASONS;
 
 export interface DecodeOptions extends Envelope {
   readonly hopLimit: number;
+  /** 255 by default; lower where unicast peers are on another link. */
+  readonly minHopLimit?: number;
   readonly version: VrrpVersion;
   /** `auto` accepts both forms of version 3 over IPv4. */
   readonly checksum: ChecksumForm | "auto";
@@ -136,7 +138,7 @@ export function decodeAdvertisement(
   payload: Uint8Array,
   options: DecodeOptions,
 ): Result<Decoded, DropReason> {
-  if (options.hopLimit !== VRRP_HOP_LIMIT) return fail("hop-limit");
+  if (options.hopLimit < (options.minHopLimit ?? VRRP_HOP_LIMIT)) return fail("hop-limit");
   const family = familyOf(options.source);
   const reader = new ByteReader(payload);
   const versionAndType = reader.u8();

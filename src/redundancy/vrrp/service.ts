@@ -165,6 +165,7 @@ export class VrrpSockets {
       source: packet.source,
       destination: packet.destination,
       hopLimit: packet.ttl,
+      minHopLimit: plan.minHopLimit,
       version: plan.version,
       checksum: plan.checksum,
       password: passwordBytes(plan),
