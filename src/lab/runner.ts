@@ -23,6 +23,8 @@ export interface WatchedRun {
   readonly run: DrillRun;
   /** Times in ms from the fault. */
   readonly samples: ReadonlyMap<string, readonly Observation[]>;
+  /** What each node wrote, up to the end of the run. */
+  readonly logs: ReadonlyMap<string, readonly string[]>;
 }
 
 const now = (): number => hostClock.monotonic();
@@ -106,6 +108,7 @@ export class Runner {
     return {
       run: { drill: drill.name, repeat, subject, verdict, reason, budget: this.#budget(drill), ...nothing },
       samples: new Map(),
+      logs: verdict === "failed" ? this.#logs() : new Map(),
     };
   }
 
@@ -126,11 +129,9 @@ export class Runner {
     try {
       return await this.#watch(drill, repeat);
     } catch (error) {
-      const said = this.#lab.nodes.map(
-        (node) => `${node} said: ${this.#lab.subject.said(node).slice(-5).join(" | ")}`,
-      );
+      const failed = this.#unwatched(drill, repeat, "failed", messageOf(error));
       await this.#startAfresh();
-      return this.#unwatched(drill, repeat, "failed", [messageOf(error), ...said].join("\n"));
+      return failed;
     }
   }
 
@@ -214,12 +215,17 @@ export class Runner {
       ...others,
       timeline,
     };
+    const logs = this.#logs();
     if (!recovered || settled !== undefined) await this.#startAfresh();
     const samples = [...observations].map(
       ([stream, list]) =>
         [stream, list.map((one) => ({ ...one, due: one.due - faultAt, done: one.done - faultAt }))] as const,
     );
-    return { run, samples: new Map(samples) };
+    return { run, samples: new Map(samples), logs };
+  }
+
+  #logs(): Map<string, readonly string[]> {
+    return new Map(this.#lab.nodes.map((node) => [node, [...this.#lab.subject.said(node)]]));
   }
 
   /** Which streams fail, and how, for the reason of a run that could not begin. */

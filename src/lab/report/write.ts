@@ -13,18 +13,17 @@ export function makeReport(site: string, runs: readonly DrillRun[]): DrillReport
   return { site, date: new Date(hostClock.wall()).toISOString(), machine, runs };
 }
 
-/** report.json, junit.xml, and one picture per run. */
+/** report.json, junit.xml, a picture per run, and what the nodes wrote in runs that failed. */
 export function writeReport(directory: string, report: DrillReport, watched: readonly WatchedRun[]): void {
   try {
     mkdirSync(directory, { recursive: true });
     writeFileSync(join(directory, "report.json"), `${JSON.stringify(report, undefined, 2)}\n`);
     writeFileSync(join(directory, "junit.xml"), junit(report));
-    for (const { run, samples } of watched) {
-      if (run.verdict === "skipped" || run.probes.length === 0) continue;
-      writeFileSync(
-        join(directory, `${run.drill}-${run.repeat}-${run.subject}.svg`),
-        timelineSvg(run, samples),
-      );
+    for (const { run, samples, logs } of watched) {
+      const stem = join(directory, `${run.drill}-${run.repeat}-${run.subject}`);
+      if (run.verdict === "failed")
+        for (const [node, lines] of logs) writeFileSync(`${stem}-${node}.log`, `${lines.join("\n")}\n`);
+      if (run.probes.length > 0) writeFileSync(`${stem}.svg`, timelineSvg(run, samples));
     }
   } catch (error) {
     throw new OperationalError("FILE_UNREADABLE", `the report could not be written: ${messageOf(error)}`);

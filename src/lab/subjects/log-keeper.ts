@@ -11,13 +11,13 @@ export class LogKeeper {
         createInterface({ input: stream }).on("line", (line) => {
           const lines = this.#lines.get(node) ?? [];
           lines.push(line);
-          if (lines.length > 400) lines.splice(0, 200);
+          if (lines.length > 4000) lines.splice(0, 2000);
           this.#lines.set(node, lines);
           heard(line);
         });
   }
 
   said(node: string): readonly string[] {
-    return (this.#lines.get(node) ?? []).slice(-40);
+    return this.#lines.get(node) ?? [];
   }
 }

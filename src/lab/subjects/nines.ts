@@ -66,8 +66,9 @@ export class Nines implements Subject {
   #hear(node: string, states: Map<string, string>, line: string): void {
     if (!line.includes("state_changed")) return;
     try {
-      const { router, state } = JSON.parse(line) as { router?: unknown; state?: unknown };
-      if (typeof router === "string" && typeof state === "string") this.#note(node, states, router, state);
+      const { event, router, to } = JSON.parse(line) as { event?: unknown; router?: unknown; to?: unknown };
+      if (event === "vrrp.state_changed" && typeof router === "string" && typeof to === "string")
+        this.#note(node, states, router, to);
     } catch {
       // Half a line, from a process that was killed while it wrote.
     }
