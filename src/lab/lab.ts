@@ -24,12 +24,15 @@ export class Lab {
   readonly work = WORK;
   readonly cables = new Cables();
   readonly observer: OwnerObserver;
+  readonly #aside: readonly string[];
   #subject: Subject | undefined;
   /** Processes of the lab itself that stand in a host's namespace: no fault touches them. */
   readonly #own = new Set<number>();
   readonly #backends = new Map<string, ChildProcess>();
 
-  constructor(site: Site, siteFile: string) {
+  /** `realTime`: backends stand for machines of their own, which the nodes' load does not slow down. */
+  constructor(site: Site, siteFile: string, realTime = false) {
+    this.#aside = realTime ? ["chrt", "--rr", "10"] : [];
     const plan = planLab(site);
     if (!plan.ok)
       throw new ConfigError(
@@ -84,7 +87,7 @@ export class Lab {
   async startBackend(name: string): Promise<void> {
     const { listens } = this.host(name);
     const options = JSON.stringify({ name, listens });
-    const child = this.spawn(name, [...entryCommand("backend-entry"), options], {
+    const child = this.spawn(name, [...this.#aside, ...entryCommand("backend-entry"), options], {
       stdio: ["ignore", "pipe", "inherit"],
       own: true,
     });

@@ -4,7 +4,7 @@ import { createInterface } from "node:readline";
 import { OperationalError } from "../base/errors.ts";
 import type { StreamSpec } from "./probe/stream.ts";
 import type { Observation } from "./policy.ts";
-import { entryCommand, findProgram, start } from "./shell.ts";
+import { entryCommand, start } from "./shell.ts";
 
 export type ProberOrder =
   { readonly type: "begin"; readonly streams: readonly StreamSpec[] } | { readonly type: "end" };
@@ -31,7 +31,7 @@ export class Prober {
 
   /** `realTime`: a prober that is starved with the rest measures itself. */
   constructor(client: string, realTime: boolean) {
-    const chrt = realTime && findProgram("chrt") !== undefined ? ["chrt", "--rr", "20"] : [];
+    const chrt = realTime ? ["chrt", "--rr", "20"] : [];
     this.child = start(["ip", "netns", "exec", client, ...chrt, ...entryCommand("prober-entry")], {
       stdio: ["pipe", "pipe", "inherit"],
     });

@@ -36,7 +36,7 @@ function runLine({ verdict, subject, drill, repeat, reason, probes }: DrillRun):
   return `${verdict.padEnd(7)} ${subject} ${drill} #${repeat}${gap}${reason === undefined ? "" : `: ${reason}`}`;
 }
 
-/** Whether this user may have real-time priority: the prober then runs with it. */
+/** Whether this user may have real-time priority: the prober and the backends then run with it. */
 async function realTimeAllowed(): Promise<boolean> {
   try {
     return (await attempt(["chrt", "--rr", "20", "true"])).code === 0;
@@ -48,11 +48,12 @@ async function realTimeAllowed(): Promise<boolean> {
 export async function drillSession(options: SessionOptions): Promise<DrillReport> {
   const { site, siteFile, subjects, drills, directory, tell } = options;
   await settleIn();
-  const lab = new Lab(site, siteFile);
+  const realTime = await realTimeAllowed();
+  const lab = new Lab(site, siteFile, realTime);
   const begun = hostClock.monotonic();
   await lab.up();
   tell(`lab of ${site.site}: ${lab.plan.hosts.map(({ name }) => name).join(", ")}`);
-  const probers = new Probers(lab.client, await realTimeAllowed());
+  const probers = new Probers(lab.client, realTime);
   const runner = new Runner(lab, probers);
   const watched: WatchedRun[] = [];
   let current: Subject | undefined;

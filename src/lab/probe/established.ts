@@ -49,6 +49,8 @@ export class EstablishedStream implements Stream {
 
   #connect(): Promise<boolean> {
     const { address, port, kind, interval, connections } = this.#spec;
+    // Phases spread the connections' lines over their period.
+    const phase = interval * (1 + this.#opened);
     const socket = connect({ host: address, port });
     const one: Connection = {
       socket,
@@ -68,7 +70,9 @@ export class EstablishedStream implements Stream {
         resolve(good);
       };
       socket.on("connect", () =>
-        socket.write(kind === "established-client-first" ? "STREAM\n" : `PUSH ${interval * connections}\n`),
+        socket.write(
+          kind === "established-client-first" ? "STREAM\n" : `PUSH ${interval * connections} ${phase}\n`,
+        ),
       );
       socket.on("data", (chunk: Buffer) => {
         text += chunk.toString("latin1");
