@@ -33,7 +33,7 @@ export interface HealthOptions {
   readonly admin: AdminStates;
   /** What the last run of this process knew. */
   readonly remembered?: Remembered;
-  /** Something in `statuses()` is different; called often, so gather before acting. */
+  /** Health or admin state of a backend, or `isolated()`, is different; reasons change without it. */
   readonly changed?: () => void;
   /** For tests. */
   readonly probe?: typeof runProbe;
@@ -145,7 +145,7 @@ export class HealthService {
     if (this.#stopped || entry.check === undefined) return;
     const { clock, random } = this.#options;
     const stepped = stepCheck(entry.state, event, { now: clock.monotonic(), config: entry.check, random });
-    const isNews = !same(stepped.state.reason, entry.state.reason) || stepped.effects.length > 0;
+    const isNews = stepped.state.health !== entry.state.health;
     entry.state = stepped.state;
     for (const effect of stepped.effects) {
       if (effect.type === "start") void this.#probe(entry, entry.check);
@@ -204,7 +204,9 @@ export class HealthService {
       log.warn({ event: "health.isolated", reason: isolated });
     if (isolated === undefined && this.#isolated !== undefined)
       log.info({ event: "health.isolation_ended", reason: "a check is good again" });
+    const isNews = (isolated === undefined) !== (this.#isolated === undefined);
     this.#isolated = isolated;
+    if (isNews) this.#options.changed?.();
   }
 
   /** One per backend, in the order of the site file. */

@@ -439,6 +439,21 @@ const cases: readonly (readonly [string, (draft: Draft) => void, readonly (strin
     },
     [/routes\[0\].pool.appz: there is no pool/, /sum to 0/],
   ],
+  [
+    "a lab of unknown names",
+    (d) => {
+      d.lab = {
+        networks: { front: "10.0.0.0/24" },
+        nodes: { lb3: { eth0: { network: "front" } }, lb1: { eth5: { network: "frond" } } },
+        clients: { c: { network: "back" } },
+      };
+    },
+    [
+      /lab.nodes.lb3: there is no node/,
+      /lb1.eth5.network: there is no network "frond"/,
+      /clients.c.network: there is no/,
+    ],
+  ],
 ];
 
 describe("cross-checks", () => {

@@ -1,5 +1,6 @@
 /** Every cross-check: what the schema alone cannot see because it lies between two parts of the file. */
 import * as availability from "./availability.ts";
+import { labNames } from "./lab.ts";
 import * as nodes from "./nodes.ts";
 import * as pools from "./pools.ts";
 import * as routers from "./routers.ts";
@@ -30,6 +31,7 @@ export const allChecks: readonly Check[] = [
   services.overlappingListens,
   services.families,
   services.loops,
+  labNames,
   availability.availabilityNames,
   availability.dependencies,
 ];
