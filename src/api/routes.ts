@@ -20,7 +20,7 @@ export interface ApiPorts {
   setBackend(request: BackendRequest): Promise<NodeStatus["pools"][number]["backends"][number]>;
   reload(): Promise<ReloadOutcome>;
   upgrade(): void;
-  metrics(): readonly MetricSample[];
+  metrics(): Promise<readonly MetricSample[]>;
 }
 
 export interface Route {

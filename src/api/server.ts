@@ -38,7 +38,7 @@ async function answer(ports: ApiPorts, request: IncomingMessage, response: Serve
   const method = request.method ?? "GET";
   if (url.pathname === "/metrics" && method === "GET") {
     const { renderMetrics } = await import("./metrics.ts");
-    const { type, text } = await renderMetrics(ports.metrics());
+    const { type, text } = await renderMetrics(await ports.metrics());
     response.writeHead(200, { "content-type": type }).end(text);
     return;
   }

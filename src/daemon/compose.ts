@@ -3,6 +3,7 @@ import { describeChange, siteDifference } from "../config/difference.ts";
 import { loadSite } from "../config/load.ts";
 import { formatConfigIssue } from "../base/errors.ts";
 import { planFor } from "../redundancy/plan.ts";
+import { forwarderPort } from "./forwarder-port.ts";
 import { healthPort } from "./health-port.ts";
 import type { BrainPorts } from "./ports.ts";
 
@@ -20,11 +21,6 @@ export function brainPorts(): BrainPorts {
     differences: (before, after) => siteDifference(before, after).map(describeChange),
     children: () => [],
     health: healthPort,
-    forwarder: () => ({
-      apply: () => {},
-      problem: () => "",
-      metrics: () => [],
-      stop: () => Promise.resolve(),
-    }),
+    forwarder: forwarderPort,
   };
 }

@@ -1,5 +1,5 @@
 /** What the brain needs of the rooms, in its own words; compose.ts plugs the rooms in. */
-import type { BackendStatus, AdminState } from "../contracts/forwarding.ts";
+import type { AdminState, BackendStatus, ForwardedService } from "../contracts/forwarding.ts";
 import type { MetricSample } from "../contracts/metrics.ts";
 import type { RedundancyPlan } from "../contracts/redundancy.ts";
 import type { Site } from "../contracts/site.ts";
@@ -30,7 +30,13 @@ export interface ForwarderPort {
   apply(site: Site, backends: readonly BackendStatus[]): void;
   /** Empty where the kernel has what it should have; otherwise why not. */
   problem(): string;
-  metrics(): readonly MetricSample[];
+  /** How each service forwards, and why. */
+  explain(): readonly ForwardedService[];
+  /** Reads the kernel's counters. */
+  metrics(): Promise<readonly MetricSample[]>;
+  counters(): Readonly<Record<string, number>>;
+  /** Deletes the connections of a backend; answers how many. */
+  kill(pool: string, backend: string): Promise<number>;
   /** `remove`: nothing of it stays in the kernel. Otherwise it goes on forwarding. */
   stop(remove: boolean): Promise<void>;
 }
@@ -47,5 +53,8 @@ export interface BrainPorts {
     context: Pick<ChildContext, "clock" | "log" | "state" | "runtime">,
     changed: () => void,
   ): HealthPort | Promise<HealthPort>;
-  forwarder(): ForwarderPort | Promise<ForwarderPort>;
+  forwarder(
+    context: Pick<ChildContext, "clock" | "log" | "node">,
+    site: Site,
+  ): ForwarderPort | Promise<ForwarderPort>;
 }

@@ -68,7 +68,7 @@ export class Brain {
     // The rooms are made before the brain, which they tell of changes.
     const changed = { fire: (): void => {} };
     const health = await ports.health(context, () => changed.fire());
-    const forwarder = await ports.forwarder();
+    const forwarder = await ports.forwarder(context, file.site);
     const brain = new Brain(context, ports, { file, health, forwarder, changed });
     brain.#siteProblem = problem;
     await brain.#begin();
@@ -253,7 +253,7 @@ export class Brain {
         const status = this.status();
         const { site } = this.#file;
         if (pool !== undefined && backend !== undefined) {
-          const found = explainBackend(status, site, pool, backend);
+          const found = explainBackend(status, site, this.#forwarder.explain(), pool, backend);
           if (!found) throw new OperationalError("NOT_FOUND", `the site has no backend ${pool}/${backend}`);
           return [found];
         }
@@ -268,6 +268,7 @@ export class Brain {
       switchover: (request) => this.#switchover(request.router, request.to),
       setBackend: async ({ pool, backend, state, persist }) => {
         await this.#health.setAdmin(pool, backend, state, persist);
+        if (state === "maintenance") await this.#cut(pool, backend);
         this.#context.log.info({
           event: "backend.admin_changed",
           pool,
@@ -283,12 +284,22 @@ export class Brain {
       },
       reload: () => this.reload(),
       upgrade: () => this.#context.tell({ type: "upgrade" }),
-      metrics: () => [
-        ...metricSamples(this.status(), process.memoryUsage.rss()),
+      metrics: async () => [
+        ...metricSamples(this.status(), this.#forwarder.counters(), process.memoryUsage.rss()),
         ...this.#health.metrics(),
-        ...this.#forwarder.metrics(),
+        ...(await this.#forwarder.metrics()),
       ],
     };
+  }
+
+  /** Maintenance is now: clients meet another backend at their next packet instead of a silent one. */
+  async #cut(pool: string, backend: string): Promise<void> {
+    try {
+      this.#apply();
+      await this.#forwarder.kill(pool, backend);
+    } catch (thrown) {
+      this.#context.log.warn({ event: "backend.connections_kept", pool, backend, reason: messageOf(thrown) });
+    }
   }
 
   async #switchover(asked: string | undefined, to: string | undefined) {

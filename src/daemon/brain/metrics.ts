@@ -1,8 +1,12 @@
 import type { NodeStatus } from "../../contracts/api.ts";
 import type { MetricSample } from "../../contracts/metrics.ts";
 
-/** From the same facts as `nines status`; rooms add their own. `memory`: resident bytes of the brain. */
-export function metricSamples(status: NodeStatus, memory: number): MetricSample[] {
+/** From the same facts as `nines status`; rooms add their own. `forwarder`: its counters; `memory`: resident bytes of the brain. */
+export function metricSamples(
+  status: NodeStatus,
+  forwarder: Readonly<Record<string, number>>,
+  memory: number,
+): MetricSample[] {
   const samples: MetricSample[] = [];
   type Labels = Readonly<Record<string, string>>;
   const gauge = (name: string, help: string, labels: Labels, value: number): void => {
@@ -85,6 +89,13 @@ export function metricSamples(status: NodeStatus, memory: number): MetricSample[
     {},
     status.forwarding.good ? 1 : 0,
   );
+  for (const [event, value] of Object.entries(forwarder))
+    counter(
+      "nines_forwarding_events_total",
+      "What the forwarder did, by kind.",
+      { event: snake(event) },
+      value,
+    );
   return samples;
 }
 

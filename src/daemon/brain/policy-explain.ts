@@ -2,7 +2,7 @@
 import { formatDuration } from "../../base/units.ts";
 import { ms } from "../../base/time.ts";
 import type { Explanation, NodeStatus } from "../../contracts/api.ts";
-import type { BackendStatus } from "../../contracts/forwarding.ts";
+import type { BackendStatus, ForwardedService } from "../../contracts/forwarding.ts";
 import type { RouterStatus } from "../../contracts/redundancy.ts";
 import type { Site } from "../../contracts/site.ts";
 
@@ -92,6 +92,7 @@ function prioritySentences(router: RouterStatus): string[] {
 export function explainBackend(
   status: NodeStatus,
   site: Site,
+  forwarded: readonly ForwardedService[],
   pool: string,
   backend: string,
 ): Explanation | undefined {
@@ -109,6 +110,14 @@ export function explainBackend(
   for (const { service, router, here } of users) {
     if (here) sentences.push(`Service ${service} is served by this node.`);
     else sentences.push(`Service ${service} is not served by this node now: it is not Active for ${router}.`);
+  }
+  for (const each of forwarded) {
+    const share = each.backends.find((one) => one.backend === backend && each.pool === pool);
+    if (share === undefined) continue;
+    sentences.push(
+      `${each.service} sends it ${Math.round(share.share * 100)} % of its new connections: ${share.reason}.`,
+    );
+    sentences.push(...each.notes.map((note) => `${each.service}: ${note}`));
   }
   if (!status.forwarding.good)
     sentences.push(`The forwarding tables are not as they should be: ${status.forwarding.reason}.`);

@@ -42,7 +42,7 @@ const status = (more: Partial<Facts> = {}): NodeStatus => {
 const says = (routers: Partial<RouterStatus>): string =>
   explainRouter(status({ routers: [router(routers)] }), site(), "edge")?.sentences.join(" ") ?? "";
 const saysOf = (backends: BackendStatus[]): string =>
-  explainBackend(status({ backends }), site(), "apps", "one")?.sentences.join(" ") ?? "";
+  explainBackend(status({ backends }), site(), [], "apps", "one")?.sentences.join(" ") ?? "";
 
 describe("tracked pools", () => {
   it("counts what is healthy and enabled; what has not been checked yet fails nothing", () => {
@@ -114,7 +114,11 @@ describe("explanations", () => {
 
 describe("metrics", () => {
   it("are named nines_<room>_<noun>_<unit>, told once per set of labels, and never labelled by an address", () => {
-    const all = metricSamples(status({ backends: [backend("one", "down"), backend("two", "down")] }), 1);
+    const all = metricSamples(
+      status({ backends: [backend("one", "down"), backend("two", "down")] }),
+      { transactions: 1 },
+      1,
+    );
     const seen = new Set<string>();
     for (const { name, kind, help, labels } of all) {
       expect(name).toMatch(/^nines_(daemon|redundancy|health|forwarding)_[a-z]+(_[a-z]+)*$/);

@@ -126,7 +126,10 @@ export class FakeRooms {
       forwarder: () => ({
         apply: () => void this.applied++,
         problem: () => "",
-        metrics: () => [],
+        explain: () => [],
+        metrics: () => Promise.resolve([]),
+        counters: () => ({}),
+        kill: () => Promise.resolve(0),
         stop: (remove) => {
           this.removed = remove;
           return Promise.resolve();
