@@ -8,6 +8,7 @@ import { registerExplain } from "./commands/explain.ts";
 import { registerNines } from "./commands/nines.ts";
 import { registerPlan } from "./commands/plan.ts";
 import { registerProxy } from "./commands/proxy.ts";
+import { registerSlo } from "./commands/slo.ts";
 import { registerReload } from "./commands/reload.ts";
 import { registerSchema } from "./commands/schema.ts";
 import { registerStatus } from "./commands/status.ts";
@@ -34,6 +35,7 @@ const commands: readonly ((program: Command) => void)[] = [
   registerDrill,
   registerPlan,
   registerNines,
+  registerSlo,
   registerCompletion,
   registerVersion,
 ];
