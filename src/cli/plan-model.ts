@@ -6,6 +6,7 @@ import { sampleTop } from "../availability/engine/uncertainty.ts";
 import { readOpenPsa } from "../availability/openpsa/read.ts";
 import { writeOpenPsa } from "../availability/openpsa/write.ts";
 import { OperationalError, messageOf } from "../base/errors.ts";
+import { SystemClock } from "../base/system-clock.ts";
 import { painter, table } from "./paint.ts";
 
 interface Options {
@@ -35,12 +36,16 @@ export async function planModel(files: readonly string[], options: Options): Pro
   if (options.openPsa !== undefined)
     await writeFile(options.openPsa, writeOpenPsa(tree, model.name || "model"));
   const paint = painter();
+  const clock = new SystemClock();
   const results = tops.map((top) => {
     tree.top = top;
+    const started = clock.monotonic();
     const result = analyse(tree);
     if (!result.ok) throw new OperationalError("CONFLICT", result.error.message);
     const analysis = result.value;
     const sets = analysis.cutSets({ maxOrder: options.maxOrder });
+    const importance = analysis.importance();
+    const milliseconds = clock.monotonic() - started;
     const uncertainty =
       model.uncertain && analysis.evaluator
         ? sampleTop(
@@ -61,12 +66,12 @@ export async function planModel(files: readonly string[], options: Options): Pro
             { trials: 1000, seed: 1 },
           )
         : undefined;
-    return { name: tree.nameOf(top), analysis, sets, uncertainty };
+    return { name: tree.nameOf(top), analysis, sets, importance, milliseconds, uncertainty };
   });
   if (options.json) {
     console.log(
       JSON.stringify(
-        results.map(({ name, analysis, sets, uncertainty }) => ({
+        results.map(({ name, analysis, sets, importance, milliseconds, uncertainty }) => ({
           top: name,
           probability: analysis.probability,
           exact: analysis.exact,
@@ -77,7 +82,8 @@ export async function planModel(files: readonly string[], options: Options): Pro
             p5: uncertainty.quantile(0.05),
             p95: uncertainty.quantile(0.95),
           },
-          importance: analysis.importance().map((one) => ({ ...one, event: tree.nameOf(one.event * 2) })),
+          milliseconds,
+          importance: importance.map((one) => ({ ...one, event: tree.nameOf(one.event * 2) })),
         })),
         undefined,
         2,
@@ -85,7 +91,7 @@ export async function planModel(files: readonly string[], options: Options): Pro
     );
     return;
   }
-  for (const { name, analysis, sets, uncertainty } of results) {
+  for (const { name, analysis, sets, importance, uncertainty } of results) {
     console.log(`${paint("bold", name)}: probability ${paint("bold", analysis.probability.toPrecision(6))}`);
     if (!analysis.exact)
       console.log(
@@ -100,8 +106,7 @@ export async function planModel(files: readonly string[], options: Options): Pro
       console.log(
         `  uncertain inputs, 1000 trials: mean ${uncertainty.mean.toPrecision(4)}, 5 % ${uncertainty.quantile(0.05).toPrecision(4)}, 95 % ${uncertainty.quantile(0.95).toPrecision(4)}`,
       );
-    const rows = analysis
-      .importance()
+    const rows = importance
       .sort((a, b) => b.fussellVesely - a.fussellVesely)
       .slice(0, options.top)
       .map((one) => [

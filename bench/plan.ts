@@ -1,0 +1,174 @@
+/* oxlint-disable typescript/no-unnecessary-type-assertion -- the linter sees benches without noUncheckedIndexedAccess */
+// `npm run bench:plan [-- --quick] [-- --aims]`: nines and scram on scram's own large models, in turn, A B A B.
+// Whole processes (reading, cut sets, probability, importance, report) and what both say of the analysis alone.
+// Writes bench/results/plan.json and prints both. Run `npm run build` before.
+import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpus, release, tmpdir } from "node:os";
+import { join } from "node:path";
+
+const MODELS = "/usr/share/scram/input";
+const RESULTS = new URL("./results/", import.meta.url).pathname;
+const NINES = new URL("../dist/cli/main.js", import.meta.url).pathname;
+const has = (flag: string): boolean => process.argv.includes(flag);
+
+const cases = [
+  { name: "Chinese", files: ["Chinese/chinese.xml", "Chinese/chinese-basic-events.xml"], order: 20 },
+  { name: "baobab2", files: ["Baobab/baobab2.xml", "Baobab/baobab2-basic-events.xml"], order: 20 },
+  { name: "baobab1", files: ["Baobab/baobab1.xml", "Baobab/baobab1-basic-events.xml"], order: 20 },
+  { name: "CEA9601-3", files: ["CEA9601/CEA9601.xml", "CEA9601/CEA9601-basic-events.xml"], order: 3 },
+  { name: "CEA9601-4", files: ["CEA9601/CEA9601.xml", "CEA9601/CEA9601-basic-events.xml"], order: 4 },
+];
+
+if (!existsSync("/usr/bin/scram") || !existsSync(MODELS) || !existsSync(NINES)) {
+  console.error("skipped: needs Debian's scram package, and the compiled program (npm run build)");
+  process.exit(0);
+}
+
+interface Run {
+  readonly wall: number;
+  readonly analysis: number;
+  /** MiB at the peak. */
+  readonly memory: number;
+  readonly probability: number;
+  readonly sets: number;
+}
+
+const scratch = mkdtempSync(join(tmpdir(), "nines-bench-"));
+const out = join(scratch, "out.xml");
+
+/** Wall time in ms, peak resident memory as the kernel accounts it, standard output. */
+function measure(
+  command: string,
+  args: readonly string[],
+): Promise<{ wall: number; memory: number; text: string }> {
+  return new Promise((resolve, reject) => {
+    const started = performance.now();
+    const child = spawn(command, args, { stdio: ["ignore", "pipe", "inherit"] });
+    let memory = 0;
+    let text = "";
+    const look = setInterval(() => {
+      try {
+        const status = readFileSync(`/proc/${child.pid}/status`, "utf8");
+        memory = Math.max(memory, Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024);
+      } catch {
+        // It has ended.
+      }
+    }, 2);
+    child.stdout.on("data", (chunk: Buffer) => (text += chunk.toString()));
+    child.on("close", (code) => {
+      clearInterval(look);
+      const wall = performance.now() - started;
+      if (code === 0) resolve({ wall, memory, text });
+      else reject(new Error(`${command} ended with ${code}`));
+    });
+  });
+}
+
+async function runScram(files: readonly string[], order: number): Promise<Run> {
+  const args = ["--probability", "1", "--importance", "1", "-l", String(order), ...files, "-o", out];
+  const { wall, memory } = await measure("scram", args);
+  const text = readFileSync(out, "utf8");
+  const seconds = ["products", "probability", "importance"].map((what) =>
+    Number(new RegExp(`<${what}>([^<]*)</${what}>`).exec(text)?.[1] ?? 0),
+  );
+  const sum = /<sum-of-products [^>]*products="(\d+)" probability="([^"]*)"/.exec(text);
+  return {
+    wall,
+    memory,
+    analysis: seconds.reduce((a, b) => a + b, 0) * 1000,
+    sets: Number(sum?.[1]),
+    probability: Number(sum?.[2]),
+  };
+}
+
+async function runNines(files: readonly string[], order: number): Promise<Run> {
+  const { wall, memory, text } = await measure(process.execPath, [
+    NINES,
+    "plan",
+    ...files,
+    "--json",
+    "--max-order",
+    String(order),
+  ]);
+  const [top] = JSON.parse(text) as {
+    probability: number;
+    milliseconds: number;
+    cutSets: { count: number };
+  }[];
+  return {
+    wall,
+    memory,
+    analysis: top?.milliseconds ?? 0,
+    sets: top?.cutSets.count ?? 0,
+    probability: top?.probability ?? 0,
+  };
+}
+
+const repeat = has("--quick") ? 3 : 9;
+const median = (values: readonly number[]): number =>
+  [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
+const metrics = [
+  { metric: "process", unit: "ms", of: (run: Run) => run.wall },
+  { metric: "analysis", unit: "ms", of: (run: Run) => run.analysis },
+  { metric: "memory", unit: "MiB", of: (run: Run) => run.memory },
+] as const;
+
+const rows: object[] = [];
+const ratios: { case: string; metric: string; against: string; value: number; aim: number }[] = [];
+const printed: string[][] = [["model", "metric", "nines", "scram", "nines / scram"]];
+for (const { name, files: given, order } of cases) {
+  const files = given.map((file) => join(MODELS, file));
+  const runs: Record<"nines" | "scram", Run[]> = { nines: [], scram: [] };
+  for (let i = 0; i < repeat; i++) {
+    runs.nines.push(await runNines(files, order));
+    runs.scram.push(await runScram(files, order));
+  }
+  const [ours, theirs] = [runs.nines[0]!, runs.scram[0]!];
+  if (ours.sets !== theirs.sets || Math.abs(ours.probability / theirs.probability - 1) > 1e-5)
+    throw new Error(
+      `${name}: the answers differ: ${ours.sets} ${ours.probability}, ${theirs.sets} ${theirs.probability}`,
+    );
+  for (const { metric, unit, of } of metrics) {
+    const values = { nines: runs.nines.map(of), scram: runs.scram.map(of) };
+    for (const subject of ["nines", "scram"] as const) {
+      const all = values[subject];
+      rows.push({
+        case: name,
+        subject,
+        metric,
+        unit,
+        median: median(all),
+        min: Math.min(...all),
+        max: Math.max(...all),
+        runs: all.length,
+      });
+    }
+    const value = median(values.nines) / median(values.scram);
+    ratios.push({ case: name, metric, against: "scram", value, aim: 1 });
+    const say = (numbers: number[]): string =>
+      `${median(numbers).toFixed(1)} ${unit} (${Math.min(...numbers).toFixed(1)}-${Math.max(...numbers).toFixed(1)})`;
+    printed.push([name, metric, say(values.nines), say(values.scram), value.toFixed(2)]);
+  }
+}
+rmSync(scratch, { recursive: true, force: true });
+
+const widths = printed[0]!.map((_, i) => Math.max(...printed.map((row) => row[i]!.length)));
+for (const row of printed)
+  console.log(
+    row
+      .map((cell, i) => cell.padEnd(widths[i]!))
+      .join("  ")
+      .trimEnd(),
+  );
+mkdirSync(RESULTS, { recursive: true });
+const machine = `${cpus()[0]?.model ?? "unknown"} x ${cpus().length}, Linux ${release()}, Node ${process.versions.node}`;
+const result = { bench: "plan", date: new Date().toISOString(), machine, rows, ratios };
+writeFileSync(join(RESULTS, "plan.json"), `${JSON.stringify(result, undefined, 2)}\n`);
+if (has("--aims")) {
+  // The aim is speed; memory is reported.
+  const missed = ratios.filter(({ metric, value, aim }) => metric !== "memory" && value > aim);
+  for (const { case: name, metric, value, aim } of missed)
+    console.log(`aim missed: ${name} ${metric} is ${value.toFixed(2)} times scram's, aim ${aim}`);
+  if (missed.length > 0) process.exitCode = 1;
+}
