@@ -1,5 +1,6 @@
 import { Command } from "commander";
 import { registerCheck } from "./commands/check.ts";
+import { registerDoctor } from "./commands/doctor.ts";
 import { registerDrill } from "./commands/drill.ts";
 import { registerLab } from "./commands/lab.ts";
 import { registerBackends } from "./commands/backends.ts";
@@ -29,6 +30,7 @@ const commands: readonly ((program: Command) => void)[] = [
   registerReload,
   registerBackends,
   registerExplain,
+  registerDoctor,
   registerCheck,
   registerSchema,
   registerLab,

@@ -8,7 +8,7 @@ import { askNode } from "../../api/client.ts";
 import type { NodeStatus, ProcessStatus } from "../../contracts/api.ts";
 import { NetworkNamespace } from "../../linux/namespace.ts";
 
-const main = join(import.meta.dirname, "../../../dist/cli/main.js");
+export const main = join(import.meta.dirname, "../../../dist/cli/main.js");
 
 /** Runs a command inside a namespace to its end: `ip`, `nft` and the like. */
 export function inside(namespace: NetworkNamespace, command: string, ...args: string[]): Promise<string> {

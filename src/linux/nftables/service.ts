@@ -38,6 +38,7 @@ import {
   tableBody,
   tableName,
 } from "./wire-objects.ts";
+import { type NftSurvey, surveyTables } from "./survey.ts";
 import { AttributeWriter } from "./wire-attributes.ts";
 
 interface Step extends NetlinkRequest {
@@ -139,6 +140,11 @@ export class NftablesService {
       sets,
       chains: chains.map((chain): NftChain => ({ ...chain, rules: rules.get(chain.name) ?? [] })),
     };
+  }
+
+  /** What the tables of others do to forwarded packets and marks; what begins with `own` is left out. */
+  survey(own: string): Promise<NftSurvey> {
+    return surveyTables((what, request) => this.#socket.dump(what, request), own);
   }
 
   /** What a set holds now, with counters and remaining times. */

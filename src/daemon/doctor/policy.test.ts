@@ -1,0 +1,67 @@
+import { describe, expect, it } from "vitest";
+import { site } from "../testing/fakes.ts";
+import { type HostFacts, findings, needsOf } from "./policy.ts";
+
+const good: HostFacts = {
+  nativeProblem: undefined,
+  missingCapabilities: [],
+  realtimeRefused: undefined,
+  links: [{ name: "eth0", up: true, running: true, rpFilter: 0 }],
+  ipForward: true,
+  ip6Forward: true,
+  tcpLiberal: true,
+  nftProblem: undefined,
+  nftPersist: true,
+  dropping: [],
+  marking: [],
+  legacyTables: [],
+  markRules: [],
+  conntrack: { count: 10, max: 262_144 },
+  programs: new Set(["chronyd"]),
+  openFiles: 1_048_576,
+  heard: [],
+  unknown: [],
+};
+const needs = needsOf(site(), "a");
+const names = (more: Partial<HostFacts>): string[] =>
+  findings({ ...good, ...more }, needs).map((each) => each.name);
+
+describe("the doctor", () => {
+  it("finds nothing on a host that is in order", () => {
+    expect(names({})).toEqual([]);
+  });
+  it.each<[string, Partial<HostFacts>]>([
+    ["native_missing", { nativeProblem: "cannot be loaded" }],
+    ["capability_missing", { missingCapabilities: ["CAP_NET_RAW (VRRP)"] }],
+    ["not_realtime", { realtimeRefused: "EPERM" }],
+    ["few_files", { openFiles: 1024 }],
+    ["clock_unkept", { programs: new Set() }],
+    ["interface_missing", { links: [] }],
+    ["interface_down", { links: [{ name: "eth0", up: true, running: false, rpFilter: 0 }] }],
+    ["rp_filter_strict", { links: [{ name: "eth0", up: true, running: true, rpFilter: 1 }] }],
+    ["address_manager", { programs: new Set(["chronyd", "systemd-network"]) }],
+    ["nftables_missing", { nftProblem: "EPROTONOSUPPORT" }],
+    ["nftables_not_persistent", { nftPersist: false }],
+    ["forward_drop", { dropping: ["ip filter FORWARD"] }],
+    ["iptables_legacy", { legacyTables: ["filter"] }],
+    ["foreign_marks", { marking: ["ip mangle PREROUTING (packet mark)"] }],
+    ["mark_rules", { markRules: ["priority 100: fwmark 0x1 table 100"] }],
+    ["conntrack_small", { conntrack: { count: 1, max: 4096 } }],
+    ["conntrack_full", { conntrack: { count: 260_000, max: 262_144 } }],
+    ["forwarding_off", { ipForward: false }],
+    ["tcp_strict", { tcpLiberal: false }],
+    [
+      "vrid_in_use",
+      { heard: [{ interface: "eth0", vrid: 51, family: 4, source: "10.0.0.9", addresses: ["10.0.0.77"] }] },
+    ],
+  ])("says %s, why it matters and how to mend it", (name, facts) => {
+    expect(names(facts)).toEqual([name]);
+    const [finding] = findings({ ...good, ...facts }, needs);
+    for (const text of [finding?.what, finding?.why, finding?.mend]) expect(text?.length).toBeGreaterThan(10);
+  });
+  it("asks only for what the node needs", () => {
+    const plain = needsOf(site({ site: "x", nodes: { a: { address: "10.0.0.2" } } }), "a");
+    const facts = { ...good, dropping: ["ip filter FORWARD"], realtimeRefused: "EPERM", ipForward: false };
+    expect(findings(facts, plain)).toEqual([]);
+  });
+});
