@@ -454,6 +454,23 @@ const cases: readonly (readonly [string, (draft: Draft) => void, readonly (strin
       /clients.c.network: there is no/,
     ],
   ],
+  [
+    "a loopback backend",
+    (d) => {
+      pool(d).backends["c"] = "127.0.0.1:80";
+    },
+    [/127.0.0.1 cannot be forwarded to/],
+  ],
+  [
+    "a track without rest",
+    (d) => {
+      edge(d).track = [
+        { script: ["true"], interval: "0s", timeout: "0s" },
+        { gateway: ["10.0.0.9"], interval: "1us", timeout: "1us" },
+      ];
+    },
+    [/track\[0\].timeout: an interval of 0s/, /track\[1\].interval: an interval of 0.001ms/],
+  ],
 ];
 
 describe("cross-checks", () => {

@@ -30,6 +30,7 @@ export const allChecks: readonly Check[] = [
   services.serviceAddresses,
   services.overlappingListens,
   services.families,
+  services.loopbackBackends,
   services.loops,
   labNames,
   availability.availabilityNames,

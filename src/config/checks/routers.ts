@@ -232,6 +232,9 @@ export const peers: Check = (context) => {
   }
 };
 
+/** Asked more often, a gateway or a program costs more than it tells. */
+const FASTEST_TRACK = ms(10);
+
 export const tracks: Check = (context) => {
   for (const [name, router] of routersOf(context.site)) {
     for (const [index, track] of router.track.entries()) {
@@ -257,6 +260,12 @@ export const tracks: Check = (context) => {
             );
         }
       }
+      if ("timeout" in track && (track.interval < FASTEST_TRACK || track.timeout <= 0))
+        context.error(
+          [...path, track.timeout <= 0 ? "timeout" : "interval"],
+          `an interval of ${formatDuration(track.interval)} with a timeout of ${formatDuration(track.timeout)} leaves no time to check`,
+          `an interval of ${formatDuration(FASTEST_TRACK)} at least, and a timeout above 0s`,
+        );
       if ("timeout" in track && track.timeout > track.interval)
         context.warning(
           [...path, "timeout"],

@@ -2,7 +2,7 @@ import { formatIpPort, ipFamily } from "../../base/addresses.ts";
 import type { Listen } from "../schema/services.ts";
 import type { Site } from "../schema/site.ts";
 import type { Path } from "../source/positions.ts";
-import { routerAddresses } from "./addresses.ts";
+import { routerAddresses, unusable } from "./addresses.ts";
 import { type Check, mustExist } from "./context.ts";
 
 type Service = Site["services"][string];
@@ -133,6 +133,21 @@ export const families: Check = ({ site, error }) => {
           listenPath(name, index),
           `pool ${service.forward.pool} has no IPv${family} backend for ${formatListen(listen)}`,
           "forwarding does not change the family",
+        );
+    }
+  }
+};
+
+/** The kernel forwards no packet of another host to a loopback address; a proxy can connect there. */
+export const loopbackBackends: Check = ({ site, error }) => {
+  const forwarded = new Set(servicesOf(site).flatMap(([, { forward }]) => (forward ? [forward.pool] : [])));
+  for (const pool of forwarded) {
+    for (const [backend, { at }] of Object.entries(site.pools[pool]?.backends ?? {})) {
+      if (unusable(at.address)?.includes("loopback") === true)
+        error(
+          ["pools", pool, "backends", backend],
+          `${at.address} cannot be forwarded to`,
+          "an address on a network, or a proxy service",
         );
     }
   }

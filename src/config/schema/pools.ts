@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { ms } from "../../base/time.ts";
 import { command } from "./redundancy.ts";
-import { duration, durationBetween, ipPort, name, port } from "./common.ts";
+import { durationBetween, ipPort, name, port } from "./common.ts";
 
 export const backendSchema = z.union([
   ipPort().transform((at) => ({ at, weight: 1, maintenance: false, zone: undefined })),
@@ -21,7 +21,9 @@ const timing = {
     .describe(
       "From the beginning of a check to that of the next. Until a backend is known, four times as often.",
     ),
-  timeout: duration().prefault("1s").describe("Hard limit over the whole of a check."),
+  timeout: durationBetween(ms(1), ms(3_600_000), "1ms to 1h")
+    .prefault("1s")
+    .describe("Hard limit over the whole of a check."),
   rise: z.int().min(1).max(100).default(2).describe("Good checks in a row before a backend is up."),
   fall: z.int().min(1).max(100).default(3).describe("Bad checks in a row before a backend is down."),
   jitter: z
