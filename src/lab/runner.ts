@@ -1,6 +1,6 @@
 /** Runs drills one after the other in one lab: settle, watch, break, hold, heal, settle, judge. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { messageOf } from "../base/errors.ts";
+import { OperationalError, messageOf } from "../base/errors.ts";
 import { systemRandom } from "../base/random.ts";
 import type { DrillBudget, DrillRun, TimelineEntry } from "../contracts/drills.ts";
 import type { Site } from "../contracts/site.ts";
@@ -82,6 +82,16 @@ export class Runner {
   #budget(drill: Drill): DrillBudget {
     const declared = this.#lab.site.drills[drill.name as keyof Site["drills"]] ?? {};
     return { ...drill.budget(promisesOf(this.#lab.site)), ...declared };
+  }
+
+  /** A site that does not serve at all is told once, not by every drill. */
+  async mustServe(): Promise<void> {
+    await this.#probers.begin(usualStreams(this.#lab.plan));
+    const good = await goodFor(this.#probers, GOOD_WITHIN, false);
+    const complaints = this.#complaints();
+    await this.#probers.end();
+    if (!good)
+      throw new OperationalError("CONFLICT", `the site does not serve, so no drill was run: ${complaints}`);
   }
 
   /** A run of a subject that cannot run here. */

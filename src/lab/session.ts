@@ -63,7 +63,10 @@ export async function drillSession(options: SessionOptions): Promise<DrillReport
       if (current?.name !== name) {
         if (current !== undefined && lab.runs(current)) await lab.stopSubject();
         current = makeSubject(name, lab);
-        if (current.unavailable() === undefined) await lab.startSubject(current);
+        if (current.unavailable() === undefined) {
+          await lab.startSubject(current);
+          await runner.mustServe();
+        }
       }
       const missing = current.unavailable();
       for (const drill of drills) {
