@@ -192,3 +192,25 @@ describe.skipIf(peer !== undefined || findProgram("stress-ng") === undefined)("e
     expect(runs.map(({ drill }) => drill)).toEqual(Object.keys(EFFECTS));
   });
 });
+
+describe.skipIf(refused !== undefined)("nines", () => {
+  it("keeps its budgets when killed, cut off from power and switched over", { timeout: 120_000 }, () => {
+    const { stdout, stderr } = spawnSync(
+      process.execPath,
+      cli("drill", SITE, "switchover", "kill-all", "power-cut", "--json"),
+      { encoding: "utf8", maxBuffer: 2 ** 27 },
+    );
+    expect(stderr).toBe("");
+    const { runs } = JSON.parse(stdout) as DrillReport;
+    // A machine that stalls the prober itself measures its own stalls: such a run is no verdict on nines.
+    const judged = runs.filter(({ proberLag }) => proberLag < 50);
+    expect(
+      judged.flatMap(({ drill, reason }) => (reason === undefined ? [] : [`${drill}: ${reason}`])),
+    ).toEqual([]);
+    expect(runs.map(({ drill, takeovers }) => [drill, takeovers])).toEqual([
+      ["switchover", 1],
+      ["kill-all", 1],
+      ["power-cut", 1],
+    ]);
+  });
+});
