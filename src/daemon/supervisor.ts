@@ -51,6 +51,7 @@ const FIRST_FD = 4;
 export class Slot {
   readonly #options: SlotSetup;
   #listeners: SlotSetup["listeners"];
+  #replaceWhenReady = false;
   readonly #ports: SupervisorPorts;
   readonly #processes = new Map<number, ChildProcess>();
   #state: SlotState = initialSlot;
@@ -101,6 +102,8 @@ export class Slot {
     for (const { fd } of this.#listeners)
       if (!listeners.some((each) => each.fd === fd)) this.#ports.closeListener(fd);
     this.#listeners = listeners;
+    // One that starts just now has the old ones: it is replaced as soon as it is ready.
+    this.#replaceWhenReady = this.#state.phase === "starting";
     this.replace();
   }
 
@@ -116,6 +119,10 @@ export class Slot {
     for (const effect of effects) this.#carryOut(effect);
     this.#arm();
     if (changed) this.#options.changed();
+    if (this.#replaceWhenReady && this.#state.phase === "running") {
+      this.#replaceWhenReady = false;
+      this.replace();
+    }
   }
 
   #carryOut(effect: SlotEffect): void {
