@@ -81,4 +81,29 @@ describe.skipIf(!canNamespace("nft"))("the forwarder with real packets", () => {
     expect([seen.adoptedProblem, seen.left]).toEqual(["", ""]);
     expect(seen.logged).toEqual(["forwarding.settings_changed", "forwarding.adopted"]);
   });
+
+  it("gets on with other nodes, foreign marks, lost tables and dead UDP backends", async () => {
+    const scenario = new URL("testing/others-scenario.ts", import.meta.url);
+    expect(await runScenario(scenario)).toEqual({
+      // Another node, with the same site in another order, picks the same backend for the same client.
+      chooses: true,
+      // The bits of a connection's mark that are not ours stay as others set them.
+      foreignBits: [0x00abc000],
+      ownBits: [0x4e000000],
+      masked: ["10.2.0.1"],
+      survived: true,
+      udpMoved: true,
+      killed: true,
+      repaired: expect.objectContaining({ b1: expect.any(Number) as number }) as object,
+      repairedChain: expect.objectContaining({ b1: expect.any(Number) as number }) as object,
+      repairs: 2,
+      metrics: [
+        "nines_forwarding_bytes_total",
+        "nines_forwarding_connections_total",
+        "nines_forwarding_packets_total",
+      ],
+      left: "",
+      problems: [],
+    });
+  });
 });

@@ -14,8 +14,19 @@ export interface FlowSelector {
   readonly port?: number;
 }
 
+/** How many connections of a service lead to an address and port. */
+export interface FlowCount {
+  /** The service's number, as in its mark. */
+  readonly service: number;
+  readonly backend: Uint8Array;
+  readonly port: number;
+  readonly flows: number;
+}
+
 /** The connection table. Without one, dead UDP backends keep their clients until the entries expire. */
 export interface FlowTable {
   /** Deletes all that match any of these; answers how many. */
   cut(which: readonly FlowSelector[]): Promise<number>;
+  /** All connections of services, counted in one pass. */
+  count(): Promise<FlowCount[]>;
 }

@@ -11,6 +11,7 @@ import { NftablesService, probePersist } from "../linux/nftables/service.ts";
 import { Counters, counterSamples } from "./counters.ts";
 import { cutsAfter, cutsFor } from "./cuts.ts";
 import { explainServices } from "./explain.ts";
+import { kernelFlows } from "./flow-table.ts";
 import { type Ids, allocateIds } from "./ids.ts";
 import { localPrefixes } from "./links.ts";
 import {
@@ -31,7 +32,10 @@ export interface ForwarderOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly node: string;
+  /** The kernel's connection table by default. */
   readonly flows?: FlowTable;
+  /** false: tables that others may change too, as on kernels before 6.9. */
+  readonly ownTables?: boolean;
   /** Networks of this host; read from it by default. */
   readonly prefixes?: () => readonly IpPrefix[];
 }
@@ -54,6 +58,7 @@ interface Wanted {
 export class Forwarder {
   readonly #options: ForwarderOptions;
   readonly #nftables: NftablesService;
+  readonly #flows: FlowTable;
   readonly #counters = new Counters();
   readonly #events = { transactions: 0, changes: 0, repairs: 0, refused: 0, settings: 0, cut: 0 };
   #owned = false;
@@ -73,6 +78,7 @@ export class Forwarder {
   private constructor(options: ForwarderOptions, nftables: NftablesService) {
     this.#options = options;
     this.#nftables = nftables;
+    this.#flows = options.flows ?? kernelFlows(options.clock);
   }
 
   /** Reads what an earlier process left in the kernel and changes nothing. Throws where it has no access. */
@@ -80,7 +86,7 @@ export class Forwarder {
     const nftables = NftablesService.open(options.clock);
     try {
       const forwarder = new Forwarder(options, nftables);
-      forwarder.#owned = await probePersist(nftables);
+      forwarder.#owned = options.ownTables !== false && (await probePersist(nftables));
       await forwarder.#readAll();
       const left = recover([...forwarder.#installed.values()]);
       forwarder.#serviceIds = left.serviceIds;
@@ -122,12 +128,10 @@ export class Forwarder {
 
   /** Deletes all connections of a backend: clients get a reset, or meet another backend. Answers how many. */
   async kill(pool: string, backend: string): Promise<number> {
-    const { flows } = this.#options;
-    if (!flows) throw new OperationalError("CONFLICT", "no access to the connection table");
     const input = this.#input;
     if (!input?.site.pools[pool]?.backends[backend])
       throw new OperationalError("NOT_FOUND", `the site has no backend ${pool}/${backend}`);
-    const count = await flows.cut(cutsFor(input, pool, backend, ["tcp", "udp"]));
+    const count = await this.#flows.cut(cutsFor(input, pool, backend, ["tcp", "udp"]));
     this.#events.cut += count;
     this.#options.log.info({
       event: "forwarding.connections_cut",
@@ -156,7 +160,7 @@ export class Forwarder {
     return { ...this.#events };
   }
 
-  async metrics(): Promise<MetricSample[]> {
+  async metrics(): Promise<readonly MetricSample[]> {
     return counterSamples(await this.traffic());
   }
 
@@ -260,10 +264,10 @@ export class Forwarder {
     this.#input = input;
     this.#memory = memory;
     this.#known = new Set([...this.#known, ...allKeys(input.pools)]);
-    const { flows, log } = this.#options;
-    const cuts = flows ? cutsAfter(before, input) : [];
-    if (flows && cuts.length > 0) {
-      const count = await flows.cut(cuts);
+    const { log } = this.#options;
+    const cuts = cutsAfter(before, input);
+    if (cuts.length > 0) {
+      const count = await this.#flows.cut(cuts);
       this.#events.cut += count;
       log.info({
         event: "forwarding.connections_cut",

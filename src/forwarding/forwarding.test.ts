@@ -1,0 +1,251 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { ip, parsePrefix } from "../base/addresses.ts";
+import { siteSchema } from "../config/schema/site.ts";
+import type { HealthState } from "../contracts/forwarding.ts";
+import type { Site, SiteInput } from "../contracts/site.ts";
+import { diffTables } from "../linux/nftables/diff.ts";
+import type { NftTable } from "../linux/nftables/model.ts";
+import { cutsAfter } from "./cuts.ts";
+import { explainServices } from "./explain.ts";
+import { allocateIds } from "./ids.ts";
+import { type BackendFacts, NO_MEMORY, backendKey, decide } from "./machine.ts";
+import { type TableInput, buildTables, forwarded, siteSeed } from "./policy.ts";
+import { portShare } from "./policy-nat.ts";
+import { recover } from "./recover.ts";
+
+const backends = (count: number) =>
+  Object.fromEntries(Array.from({ length: count }, (_, i) => [`b${i + 1}`, `10.2.0.${11 + i}:8080`]));
+function makeSite(change: Partial<SiteInput> = {}): Site {
+  return siteSchema.parse({
+    site: "shop",
+    nodes: { lb1: { address: "10.2.0.2" }, lb2: { address: "10.2.0.3" } },
+    virtualRouters: {
+      edge: {
+        priorities: { lb1: 110, lb2: 100 },
+        members: [{ interface: "eth0", vrid: 1, addresses: ["10.0.0.1", "10.2.0.1"] }],
+      },
+    },
+    pools: { apps: { backends: backends(4) } },
+    services: { web: { on: "edge", listen: "10.0.0.1:80/tcp", forward: { pool: "apps" } } },
+    ...change,
+  });
+}
+function input(site: Site, down: readonly string[] = [], previous = new Map<string, number>()): TableInput {
+  const facts = new Map<string, BackendFacts>(
+    down.map((one) => [backendKey("apps", one), { health: "down", admin: "enabled" }]),
+  );
+  const { pools } = decide(site.pools, facts, NO_MEMORY, new Set());
+  return {
+    site,
+    node: "lb1",
+    pools: new Map(pools.map((one) => [one.pool, one])),
+    serviceIds: allocateIds(
+      previous,
+      forwarded(site).map(([name]) => name),
+      4095,
+    ),
+    prefixes: [],
+    owned: true,
+  };
+}
+const tables = (site: Site, down: readonly string[] = []) => buildTables(input(site, down));
+const only = (list: readonly NftTable[]): NftTable => {
+  const [table] = list;
+  if (!table) throw new Error("no table");
+  return table;
+};
+const setNamed = (table: NftTable, name: string) => table.sets.find((one) => one.name === name);
+const comments = (table: NftTable, chain: string) =>
+  table.chains.find((one) => one.name === chain)?.rules.map((one) => one.comment);
+
+describe("which backends take connections", () => {
+  const site = (allDown: "all" | "none" | "last") =>
+    makeSite({ pools: { apps: { allDown, backends: backends(3) } } });
+  const run = (policy: "all" | "none" | "last", states: HealthState[][]) => {
+    let memory = NO_MEMORY;
+    let pool;
+    for (const state of states) {
+      const facts = new Map<string, BackendFacts>(
+        state.map((health, i) => [`apps/b${i + 1}`, { health, admin: "enabled" }]),
+      );
+      const result = decide(site(policy).pools, facts, memory, new Set(["apps/b1", "apps/b2", "apps/b3"]));
+      memory = result.memory;
+      [pool] = result.pools;
+    }
+    return pool?.backends.filter((one) => one.weight > 0).map((one) => one.name);
+  };
+  const dead: HealthState[] = ["down", "down", "down"];
+  it("are the healthy ones", () => {
+    expect(run("none", [["up", "down", "up"]])).toEqual(["b1", "b3"]);
+  });
+  it("are, when none is healthy, what the policy says", () => {
+    expect(run("none", [["up", "up", "down"], dead])).toEqual([]);
+    expect(run("all", [["up", "up", "down"], dead])).toEqual(["b1", "b2", "b3"]);
+    expect(run("last", [["up", "up", "down"], dead, dead])).toEqual(["b1", "b2"]);
+    expect(run("last", [dead])).toEqual([]);
+  });
+  it("are, while health is unknown, those that were up before, or never seen", () => {
+    const unknown: HealthState[] = ["unknown", "unknown", "unknown"];
+    expect(run("none", [["up", "down", "up"], unknown])).toEqual(["b1", "b3"]);
+    const fresh = decide(site("none").pools, new Map(), NO_MEMORY, new Set());
+    expect(fresh.pools[0]?.backends.every((one) => one.weight > 0)).toBe(true);
+  });
+  it("are not those that drain or are in maintenance, healthy or not", () => {
+    for (const admin of ["drain", "maintenance"] as const) {
+      const facts = new Map<string, BackendFacts>([["apps/b2", { health: "up", admin }]]);
+      const [pool] = decide(site("all").pools, facts, NO_MEMORY, new Set()).pools;
+      expect(pool?.backends.find((one) => one.name === "b2")).toMatchObject({ weight: 0 });
+      expect(pool?.backends.find((one) => one.name === "b2")?.reason).toContain(admin);
+    }
+  });
+  it("always has a reason, and rejects exactly when nobody takes", () => {
+    const state = fc.record({
+      health: fc.constantFrom("up" as const, "down" as const, "unknown" as const),
+      admin: fc.constantFrom("enabled" as const, "drain" as const, "maintenance" as const),
+    });
+    fc.assert(
+      fc.property(
+        fc.array(state, { maxLength: 3 }),
+        fc.constantFrom("all", "none", "last"),
+        (states, policy) => {
+          const facts = new Map<string, BackendFacts>(states.map((one, i) => [`apps/b${i + 1}`, one]));
+          const [pool] = decide(site(policy).pools, facts, NO_MEMORY, new Set()).pools;
+          expect(pool?.rejecting).toBe(pool?.backends.every((one) => one.weight === 0));
+          for (const one of pool?.backends ?? []) expect(one.reason).not.toBe("");
+        },
+      ),
+    );
+  });
+});
+
+describe("numbers of names", () => {
+  it("stay while the name lives, and are not reused at once", () => {
+    const first = allocateIds(new Map(), ["a", "b", "c"], 10);
+    const second = allocateIds(first, ["a", "c", "d"], 10);
+    expect([...second]).toEqual([
+      ["a", 1],
+      ["c", 3],
+      ["d", 4],
+    ]);
+    expect(() => allocateIds(new Map(), ["a", "b"], 1)).toThrow(RangeError);
+  });
+  it("are never shared, whatever comes and goes", () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.uniqueArray(fc.constantFrom("a", "b", "c", "d", "e", "f", "g", "h"), { maxLength: 6 })),
+        (rounds) => {
+          let ids: ReadonlyMap<string, number> = new Map();
+          for (const names of rounds) {
+            const next = allocateIds(ids, names, 8);
+            expect(new Set(next.values()).size).toBe(names.length);
+            for (const name of names) if (ids.has(name)) expect(next.get(name)).toBe(ids.get(name));
+            ids = next;
+          }
+        },
+      ),
+    );
+  });
+});
+
+describe("the tables", () => {
+  it("are the same for the same site on another node, but for source ports", () => {
+    const one = makeSite();
+    const other = { ...input(one), node: "lb2" };
+    expect(buildTables(other)).toEqual(tables(one));
+    expect(siteSeed("shop")).not.toBe(siteSeed("shop2"));
+  });
+  it("send few elements for one dead backend", () => {
+    const site = makeSite({ pools: { apps: { backends: backends(20) } } });
+    const changes = diffTables(only(tables(site)), only(tables(site, ["b7"])));
+    expect(changes.map((one) => one.op)).toEqual(["delete-elements", "add-elements"]);
+    const moved = changes.map((one) => ("elements" in one ? one.elements.length : 0));
+    // A twentieth of 1021 slots is its own; a bit more moves.
+    expect(moved[0]).toBeGreaterThan(40);
+    expect(moved[0]).toBeLessThan(150);
+    expect(moved[1]).toBe(moved[0]);
+  });
+  it("reject at once where nobody takes connections", () => {
+    const table = only(tables(makeSite(), ["b1", "b2", "b3", "b4"]));
+    expect(comments(table, "service-web")).toEqual([
+      "service web",
+      "no backend takes connections",
+      "no backend takes connections",
+    ]);
+  });
+  it("tell the next process which services, backends and numbers there were", () => {
+    const first = input(makeSite(), ["b2"], new Map([["web", 41]]));
+    expect(recover(buildTables({ ...first, serviceIds: new Map([["web", 42]]) }))).toEqual({
+      serviceIds: new Map([["web", 42]]),
+      taking: new Set(["apps/b1", "apps/b3", "apps/b4"]),
+      known: new Set(["apps/b1", "apps/b2", "apps/b3", "apps/b4"]),
+    });
+    expect(
+      recover([{ family: "ip", name: "nines", sets: [], chains: [{ name: "service-x", rules: [] }] }]),
+    ).toEqual({
+      serviceIds: new Map(),
+      taking: new Set(),
+      known: new Set(),
+    });
+  });
+  it("build the reverse map only where a backend belongs to one service", () => {
+    const listen = (port: number) => ({
+      on: "edge",
+      listen: `10.0.0.1:${port}/tcp`,
+      forward: { pool: "apps" },
+    });
+    expect(setNamed(only(tables(makeSite())), "reverse")?.elements.size).toBe(4);
+    const shared = makeSite({ services: { web: listen(80), web2: listen(81) } });
+    expect(setNamed(only(tables(shared)), "reverse")).toBeUndefined();
+  });
+  it("masquerade hairpin clients behind the virtual address of their link", () => {
+    const prefix = parsePrefix("10.2.0.0/24");
+    const prefixes = prefix.ok ? [prefix.value] : [];
+    const table = only(buildTables({ ...input(makeSite()), prefixes }));
+    const [element] = setNamed(table, "hairpin")?.elements.values() ?? [];
+    expect(element?.data).toEqual(Uint8Array.of(10, 2, 0, 1));
+    expect([...(element?.keyEnd ?? [])].slice(4)).toEqual([10, 2, 0, 255, 10, 2, 0, 255]);
+  });
+  it("exist only for families that have services", () => {
+    expect(tables(makeSite()).map((one) => one.family)).toEqual(["ip"]);
+    expect(tables(makeSite({ services: {} }))).toEqual([]);
+  });
+  it("keep the ports of a range where the backend's is the first, and say where not", () => {
+    const site = makeSite({
+      pools: { apps: { backends: { b1: "10.2.0.11:5000", b2: "10.2.0.12:8080" } } },
+      services: { media: { on: "edge", listen: "10.0.0.1:5000-5009/udp", forward: { pool: "apps" } } },
+    });
+    const table = only(tables(site));
+    expect(comments(table, "service-media.5000")).toEqual([
+      "service media",
+      "choose a backend, keep the port",
+      "choose a backend",
+    ]);
+    const [explained] = explainServices(input(site));
+    expect(explained?.notes.join()).toContain(
+      "b2: all ports of 10.0.0.1:5000-5009/udp lead to its port 8080",
+    );
+    expect(explained?.backends.map((one) => one.share).reduce((a, b) => a + b)).toBeCloseTo(1);
+  });
+  it("split the source ports of a masquerade between the nodes", () => {
+    expect(portShare(["lb2", "lb1"], "lb1")).toEqual([1024, 33279]);
+    expect(portShare(["lb2", "lb1"], "lb2")).toEqual([33280, 65535]);
+    expect(portShare([], "lb1")).toEqual([1024, 65535]);
+  });
+});
+
+describe("connections that must go", () => {
+  const site = makeSite({
+    services: {
+      dns: { on: "edge", listen: "10.0.0.1:53/udp", forward: { pool: "apps" } },
+      web: { on: "edge", listen: "10.0.0.1:80/tcp", forward: { pool: "apps" } },
+    },
+  });
+  it("are the UDP ones of a backend that died or was removed, and none of one that drains", () => {
+    const before = input(site);
+    const cuts = cutsAfter(before, input(site, ["b2"]));
+    expect(cuts).toMatchObject([{ protocol: "udp", backend: ip("10.2.0.12"), port: 8080, mark: 0x4e000001 }]);
+    expect(cutsAfter(input(site, ["b2"]), input(site, ["b2"]))).toEqual([]);
+    expect(cutsAfter(undefined, before)).toEqual([]);
+  });
+});
