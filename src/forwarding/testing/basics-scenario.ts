@@ -120,5 +120,5 @@ finish({
   events,
   adoptedProblem,
   left,
-  logged: logged.map((one) => one.event),
+  logged: logged.map((one) => one.event).filter((one) => one !== "forwarding.connections_cut"),
 });
