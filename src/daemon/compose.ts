@@ -2,9 +2,11 @@ import { readFileSync } from "node:fs";
 import { describeChange, siteDifference } from "../config/difference.ts";
 import { loadSite } from "../config/load.ts";
 import { formatConfigIssue } from "../base/errors.ts";
+import { listenKeys } from "../proxy/listen-keys.ts";
 import { planFor } from "../redundancy/plan.ts";
 import { forwarderPort } from "./forwarder-port.ts";
 import { healthPort } from "./health-port.ts";
+import { proxyWishes } from "./proxy-wishes.ts";
 import type { BrainPorts } from "./ports.ts";
 
 /** The rooms of this program as the brain's ports. */
@@ -19,7 +21,7 @@ export function brainPorts(): BrainPorts {
     },
     plan: planFor,
     differences: (before, after) => siteDifference(before, after).map(describeChange),
-    children: () => [],
+    children: (site, node) => proxyWishes(site, node, listenKeys),
     health: healthPort,
     forwarder: forwarderPort,
   };

@@ -9,6 +9,7 @@ import { Field, type FieldNames } from "./http1/wire-names.ts";
 import { type Condition, Router, compileConditions } from "./routing/policy-match.ts";
 import { RateLimiter } from "./routing/policy-rate.ts";
 import { compileRewrite } from "./routing/policy-rewrite.ts";
+import type { Certificates } from "./tls.ts";
 import { type Sticky, compileSticky } from "./sticky.ts";
 
 /** Fields removed and added in one direction. */
@@ -44,7 +45,6 @@ export interface RoutePlan {
   readonly limiter:
     { readonly buckets: RateLimiter; readonly key: KeyKind; readonly status: number } | undefined;
   readonly middleware: readonly Middleware[];
-  readonly mirror: { readonly pool: PoolState; readonly share: number } | undefined;
   readonly bodyLimit: number;
   readonly counters: Counters;
   /** Whether a response to this route may be passed on without looking further: the hot path. */
@@ -57,6 +57,7 @@ export interface ServicePlan {
   readonly settings: ProxySettings;
   readonly router: Router<RoutePlan>;
   readonly log: AccessLog | undefined;
+  readonly certificates: Certificates | undefined;
   /** 0 for none. */
   readonly requestIdField: number;
   readonly requestIdName: string;
@@ -75,6 +76,8 @@ export interface PlanContext {
     route: string,
   ): { counters: Counters; budget?: RetryBudget; limiter?: RateLimiter };
   log(file: string, format: "json" | "combined"): AccessLog;
+  /** The same object as before where the settings are the same. */
+  certificates(service: string, settings: NonNullable<ProxySettings["tls"]>): Certificates;
   secret(from: { file: string } | { env: string }): Uint8Array;
 }
 
@@ -147,7 +150,6 @@ function compileRoute(
         ? undefined
         : { buckets: state.limiter, key: compileKey(limit.key, names), status: limit.status },
     middleware: settings.middleware,
-    mirror: settings.mirror && { pool: context.pool(settings.mirror.pool), share: settings.mirror.share },
     bodyLimit: settings.body ?? proxy.limits.body,
     counters: state.counters,
     plain: settings.compress === false && settings.middleware.length === 0,
@@ -181,6 +183,7 @@ export function compileService(
     settings: proxy,
     router: new Router(routes.map((route, i) => compileRoute(name, route, i, proxy, context, replaced))),
     log: proxy.accessLog && context.log(proxy.accessLog.file, proxy.accessLog.format),
+    certificates: proxy.tls && context.certificates(name, proxy.tls),
     requestIdField,
     requestIdName: proxy.requestId === false ? "" : proxy.requestId,
     xForwarded,

@@ -1,11 +1,11 @@
 import { readFileSync } from "node:fs";
 import { type Random, systemRandom } from "../base/random.ts";
 import { SystemClock } from "../base/system-clock.ts";
-import type { Clock } from "../base/time.ts";
+import { type Clock, type Timer, addTime, seconds } from "../base/time.ts";
 import { OperationalError } from "../base/errors.ts";
 import { routeSchema } from "../config/schema/proxy.ts";
 import type { BackendStatus } from "../contracts/forwarding.ts";
-import type { ProxyService, Site } from "../contracts/site.ts";
+import type { Site } from "../contracts/site.ts";
 import { AccessLog } from "./engine/access-log.ts";
 import { BackendState } from "./engine/backend.ts";
 import { Engine, type EngineEvents } from "./engine/engine.ts";
@@ -13,8 +13,10 @@ import { type ListenAt, Listener } from "./engine/listener.ts";
 import type { Counters, ProxyMetrics } from "./engine/metrics.ts";
 import type { RetryBudget } from "./engine/policy-retry.ts";
 import { PoolState } from "./engine/pool.ts";
+import { listenKeys } from "./listen-keys.ts";
 import { type ExplainRequest, type Explanation, explainRequest } from "./explain.ts";
 import { type PlanContext, type ServicePlan, compileService, emptyRouteState } from "./plan.ts";
+import { Certificates } from "./tls.ts";
 import type { RateLimiter } from "./routing/policy-rate.ts";
 
 /** The part of a site that the proxy reads. */
@@ -26,6 +28,8 @@ export interface ProxyOptions {
   readonly events?: EngineEvents;
   /** Descriptors opened by the parent, by `address:port`; without one the proxy opens its own. */
   readonly descriptors?: ReadonlyMap<string, number>;
+  /** False: listens on `descriptors` only, and leaves what has none to its parent. */
+  readonly ownSockets?: boolean;
 }
 
 interface RouteState {
@@ -34,6 +38,7 @@ interface RouteState {
   limiter?: RateLimiter;
 }
 
+const CERTIFICATES_EVERY = seconds(10);
 const silent: EngineEvents = { notice: () => undefined };
 
 /** The layer-7 services of a site in this process. */
@@ -42,6 +47,9 @@ export class Proxy {
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #descriptors: ReadonlyMap<string, number>;
+  readonly #ownSockets: boolean;
+  readonly #events: EngineEvents;
+  #certificateTimer: Timer | undefined;
   readonly #pools = new Map<string, PoolState>();
   readonly #plans = new Map<string, ServicePlan>();
   readonly #listeners = new Map<string, { listener: Listener; service: string }>();
@@ -52,7 +60,9 @@ export class Proxy {
     this.#clock = options.clock ?? new SystemClock();
     this.#random = options.random ?? systemRandom;
     this.#descriptors = options.descriptors ?? new Map();
-    this.engine = new Engine(this.#clock, this.#random, this.#pools, options.events ?? silent);
+    this.#ownSockets = options.ownSockets ?? true;
+    this.#events = options.events ?? silent;
+    this.engine = new Engine(this.#clock, this.#random, this.#pools, this.#events);
   }
 
   /** Makes the running proxy what the site says; what both have in common lives on untouched. */
@@ -68,17 +78,21 @@ export class Proxy {
       );
       for (const key of listenKeys(service)) wanted.set(key, name);
     }
-    for (const [key, { listener, service }] of this.#listeners) {
+    for (const [key, { listener }] of this.#listeners) {
       const now = wanted.get(key);
       if (now !== undefined) {
         listener.service = this.#plans.get(now)!;
+        this.#listeners.set(key, { listener, service: now });
+        listener.certificatesChanged();
         continue;
       }
       this.#listeners.delete(key);
       void listener.close(listener.service.settings.timeouts.drain);
-      void service;
     }
     for (const name of this.#plans.keys()) if (![...wanted.values()].includes(name)) this.#plans.delete(name);
+    if (this.#certificateTimer === undefined && [...this.#plans.values()].some((plan) => plan.certificates)) {
+      this.#watchCertificates();
+    }
     await Promise.all(
       [...wanted].filter(([key]) => !this.#listeners.has(key)).map(([key, name]) => this.#listen(key, name)),
     );
@@ -111,9 +125,10 @@ export class Proxy {
   }
 
   async #listen(key: string, name: string): Promise<void> {
+    const fd = this.#descriptors.get(key);
+    if (fd === undefined && !this.#ownSockets) return;
     const listener = new Listener(this.engine, this.#plans.get(name)!);
     this.#listeners.set(key, { listener, service: name });
-    const fd = this.#descriptors.get(key);
     const colon = key.lastIndexOf(":");
     const host = key.slice(0, colon).replaceAll(/[[\]]/g, "");
     const at: ListenAt = fd === undefined ? { host, port: Number(key.slice(colon + 1)) } : { fd };
@@ -189,8 +204,38 @@ export class Proxy {
         if (log === undefined) this.#logs.set(file, (log = new AccessLog(this.#clock, file, format)));
         return log;
       },
+      certificates: (service, settings) => {
+        const kept = this.#plans.get(service)?.certificates;
+        if (kept !== undefined && JSON.stringify(kept.settings) === JSON.stringify(settings)) return kept;
+        return new Certificates(settings);
+      },
       secret: readSecret,
     };
+  }
+
+  /** Certificates whose files changed are read again: looked at every ten seconds. */
+  #watchCertificates(): void {
+    this.#certificateTimer = this.#clock.setTimer(
+      addTime(this.#clock.monotonic(), CERTIFICATES_EVERY),
+      () => {
+        for (const { listener } of this.#listeners.values()) {
+          const told = listener.service.certificates?.refresh();
+          if (told?.changed === true) {
+            listener.certificatesChanged();
+            this.#events.notice("proxy.certificates_changed", {
+              service: listener.service.name,
+              reason: "files changed",
+            });
+          } else if (told?.problem !== undefined) {
+            this.#events.notice("proxy.certificates_unreadable", {
+              service: listener.service.name,
+              reason: told.problem,
+            });
+          }
+        }
+        this.#watchCertificates();
+      },
+    );
   }
 
   /** The port of a service that listens on port 0, for tests. */
@@ -241,6 +286,7 @@ export class Proxy {
     this.#listeners.clear();
     for (const pool of this.#pools.values()) pool.backends.forEach(retire);
     this.engine.stop();
+    this.#certificateTimer?.cancel();
     for (const log of this.#logs.values()) log.end();
   }
 }
@@ -248,16 +294,6 @@ export class Proxy {
 function retire(backend: BackendState): void {
   backend.gone = true;
   while (backend.idle.length > 0) backend.idle[0]!.close();
-}
-
-/** `address:port` of every port a service listens on. */
-export function listenKeys(service: ProxyService): string[] {
-  return service.listen.flatMap(({ address, ports: [low, high] }) =>
-    Array.from(
-      { length: high - low + 1 },
-      (_, i) => `${address.includes(":") ? `[${address}]` : address}:${low + i}`,
-    ),
-  );
 }
 
 function readSecret(from: { file: string } | { env: string }): Uint8Array {

@@ -352,7 +352,7 @@ export const proxySchema = z
     tls: tlsSchema.optional(),
     http2: z
       .boolean()
-      .default(true)
+      .default(false)
       .describe("Offer HTTP/2 to clients: with TLS by ALPN, without by prior knowledge."),
     acceptProxyProtocol: z
       .array(ipPrefix())
@@ -402,6 +402,22 @@ export const proxySchema = z
       .describe("Body (HTML) of the proxy's own answers per status."),
   })
   .superRefine((proxy, context) => {
+    // Said at once rather than ignored: what the schema knows and this version does not do yet.
+    const later = (path: (string | number)[], what: string): void => {
+      context.addIssue({ code: "custom", path, message: `${what} is not supported by this version yet` });
+    };
+    if (proxy.tcp !== undefined) later(["tcp"], "proxying of streams");
+    if (proxy.http2) later(["http2"], "HTTP/2 to clients");
+    if (proxy.acceptProxyProtocol.length > 0) later(["acceptProxyProtocol"], "the PROXY protocol");
+    for (const [i, route] of (proxy.routes ?? []).entries()) {
+      if (route.upstream.protocol === "http2")
+        later(["routes", i, "upstream", "protocol"], "HTTP/2 to backends");
+      if (route.upstream.proxyProtocol !== false)
+        later(["routes", i, "upstream", "proxyProtocol"], "the PROXY protocol");
+      if (route.mirror !== undefined) later(["routes", i, "mirror"], "mirroring");
+      if (Array.isArray(route.compress) && route.compress.includes("zstd"))
+        later(["routes", i, "compress"], "zstd (Node 20 has none)");
+    }
     const given = (["pool", "routes", "tcp"] as const).filter((key) => proxy[key] !== undefined);
     if (given.length === 1) return;
     context.addIssue({

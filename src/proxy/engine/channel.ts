@@ -145,6 +145,62 @@ export class NetChannel implements Channel {
   }
 }
 
+/** TLS, or any stream of Node's: every chunk is a buffer of its own. */
+export class StreamChannel implements Channel {
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  readonly stream: Duplex;
+  readonly #flush: Flush;
+
+  constructor(stream: Duplex, remote: { address: string; port: number }, handler: ChannelHandler) {
+    this.stream = stream;
+    this.remoteAddress = remote.address;
+    this.remotePort = remote.port;
+    let code: string | undefined;
+    stream.on("data", (chunk: Buffer) => handler.onBytes(chunk, chunk.length, true));
+    stream.on("end", () => handler.onEnd());
+    this.#flush = new Flush(stream, handler);
+    stream.on("error", (error: NodeJS.ErrnoException) => {
+      code = error.code ?? error.message;
+    });
+    stream.on("close", () => handler.onClose(code));
+  }
+
+  /** Where the owner needs the channel to exist first. */
+  static over(
+    stream: Duplex,
+    remote: { address: string; port: number },
+    handler: (channel: StreamChannel) => ChannelHandler,
+  ): StreamChannel {
+    const forward = new ForwardingHandler();
+    const channel = new StreamChannel(stream, remote, forward);
+    forward.target = handler(channel);
+    return channel;
+  }
+
+  get pending(): number {
+    return this.stream.writableLength;
+  }
+  write(text: string, bytes?: Uint8Array, tail = ""): boolean {
+    return this.#flush.write(text, bytes, tail);
+  }
+  dedicate(): void {
+    // Its bytes are always stable.
+  }
+  end(): void {
+    this.stream.end();
+  }
+  destroy(): void {
+    this.stream.destroy();
+  }
+  pause(): void {
+    this.stream.pause();
+  }
+  resume(): void {
+    this.stream.resume();
+  }
+}
+
 /**
  * Writes, and tells when nothing is pending any more. Node's own "drain" comes only above a high-water mark;
  * an empty write behind the pending ones comes always, and costs nothing where nothing is pending.

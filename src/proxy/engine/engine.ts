@@ -10,6 +10,7 @@ import type { EngineCore, QueuedExchange, Upstream, UpstreamOwner } from "./port
 import type { PoolState } from "./pool.ts";
 import { Sweep } from "./sweep.ts";
 import { UpstreamConnection } from "./upstream.ts";
+import { connectTls } from "./upstream-tls.ts";
 
 /** How often deadlines are compared, in milliseconds: the worst lateness of a timeout. */
 const SWEEP_MS = 100;
@@ -153,13 +154,10 @@ export class Engine implements EngineCore {
     }
     const made = new UpstreamConnection(this, backend, "", upstream.reuse === "never" ? 0 : upstream.idle);
     made.start(exchange, this.now + timeouts.connect);
-    made.channel = NetChannel.connect(backend.address, backend.port, made);
+    made.channel = upstream.tls
+      ? connectTls(backend, upstream.tls, exchange.host, made)
+      : NetChannel.connect(backend.address, backend.port, made);
     return made;
-  }
-
-  mirror(exchange: UpstreamOwner, mirror: { pool: PoolState; share: number }): void {
-    if (this.random.next() < mirror.share) this.event("mirrored");
-    void exchange;
   }
 
   /** One failure of a backend, as its clients see it. */

@@ -177,8 +177,6 @@ export class Exchange implements QueuedExchange, MatchInput, UpstreamOwner, Midd
       return;
     }
     if (route.rewrite !== undefined) this.target = route.rewrite(this.target);
-    if (route.mirror !== undefined && this.head.framing === Framing.none)
-      this.#engine.mirror(this, route.mirror);
     route.budget.request(this.#engine.now);
     if (!this.retry()) this.#enqueue();
   }

@@ -1,6 +1,7 @@
-import { type Server, createServer } from "node:net";
+import { type Server, Socket, createServer } from "node:net";
+import { type TLSSocket, type Server as TlsServer, createServer as createTlsServer } from "node:tls";
 import type { ServicePlan } from "../plan.ts";
-import { NetChannel } from "./channel.ts";
+import { NetChannel, StreamChannel } from "./channel.ts";
 import { ClientConnection } from "./client.ts";
 import { clientInfo } from "./client-info.ts";
 import type { Closable, EngineCore, ListenerCore } from "./ports.ts";
@@ -56,6 +57,14 @@ export class Listener implements ListenerCore {
     engine.tick();
     this.accepted++;
     const { limits } = this.service.settings;
+    if (this.service.certificates !== undefined) {
+      this.#tls ??= this.#makeTls();
+      this.#tls.emit(
+        "connection",
+        new Socket({ handle, noDelay: true } as ConstructorParameters<typeof Socket>[0]),
+      );
+      return;
+    }
     NetChannel.accept(handle, (channel) => {
       if (this.clients.size >= limits.connections) {
         engine.event("refused.connections");
@@ -68,6 +77,59 @@ export class Listener implements ListenerCore {
         clientInfo(this.service, channel.remoteAddress, channel.remotePort, false),
       );
     });
+  }
+
+  #tls: TlsServer | undefined;
+
+  /** Certificates and names are asked of the service with every handshake, so that a reload needs no new server. */
+  #makeTls(): TlsServer {
+    const engine = this.#engine;
+    const { tls, timeouts } = this.service.settings;
+    const server = createTlsServer({
+      ALPNProtocols: ["http/1.1"],
+      handshakeTimeout: timeouts.handshake,
+      requestCert: tls?.clientAuthorities !== undefined,
+      rejectUnauthorized: tls?.clientAuthorities !== undefined && !tls.clientOptional,
+      SNICallback: (name, done) => done(null, this.service.certificates?.find(name)),
+    });
+    // For clients that send no name; SNICallback is not asked for them.
+    const setDefault = (): void => {
+      const first = this.service.certificates?.firstFiles;
+      if (first !== undefined) server.setSecureContext(first);
+    };
+    setDefault();
+    this.#refreshTls = setDefault;
+    server.on("tlsClientError", () => engine.event("refused.tls-handshake"));
+    server.on("secureConnection", (socket: TLSSocket) => this.#secured(socket));
+    return server;
+  }
+  #refreshTls: (() => void) | undefined;
+
+  /** After the certificates' files were read again. */
+  certificatesChanged(): void {
+    this.#refreshTls?.();
+  }
+
+  #secured(socket: TLSSocket): void {
+    const engine = this.#engine;
+    engine.tick();
+    const remote = { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 };
+    if (this.clients.size >= this.service.settings.limits.connections || this.draining) {
+      engine.event("refused.connections");
+      socket.destroy();
+      return;
+    }
+    StreamChannel.over(
+      socket,
+      remote,
+      (channel) =>
+        new ClientConnection(
+          engine,
+          this,
+          channel,
+          clientInfo(this.service, remote.address, remote.port, true),
+        ),
+    );
   }
 
   closed(client: Closable): void {

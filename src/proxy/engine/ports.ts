@@ -84,7 +84,6 @@ export interface EngineCore {
   splitHost(authority: string): string;
   weightedPool(route: RoutePlan): PoolState;
   acquire(exchange: UpstreamOwner, backend: BackendState, route: RoutePlan): Upstream;
-  mirror(exchange: UpstreamOwner, mirror: { readonly pool: PoolState; readonly share: number }): void;
   freed(backend: BackendState): void;
   failed(backend: BackendState, route: RoutePlan): void;
   middlewareFailed(route: string, error: unknown): void;

@@ -1,0 +1,48 @@
+import { availableParallelism } from "node:os";
+import type { ProxyService, Site } from "../contracts/site.ts";
+import type { ChildWish } from "./messages-parent.ts";
+
+const EVERYWHERE = new Set(["0.0.0.0", "::", "127.0.0.1", "::1"]);
+
+/** Proxy services of one node: on a virtual router it takes part in, on its own address, or on every address. */
+export function proxyServices(site: Site, node: string): Record<string, ProxyService> {
+  const own = site.nodes[node]?.address;
+  const others = new Set(Object.values(site.nodes).map(({ address }) => address));
+  const found: Record<string, ProxyService> = {};
+  for (const [name, service] of Object.entries(site.services)) {
+    if (service.proxy === undefined) continue;
+    if (service.on !== undefined) {
+      if (site.virtualRouters[service.on]?.priorities[node] !== undefined) found[name] = service;
+      continue;
+    }
+    const listen = service.listen.filter(
+      ({ address }) => EVERYWHERE.has(address) || address === own || !others.has(address),
+    );
+    if (listen.length > 0) found[name] = { ...service, listen };
+  }
+  return found;
+}
+
+/** One worker per core, each with a socket of its own for every address and port. */
+export function proxyWishes(
+  site: Site,
+  node: string,
+  listenKeys: (service: ProxyService) => readonly string[],
+): ChildWish[] {
+  const services = Object.values(proxyServices(site, node));
+  if (services.length === 0) return [{ name: "proxy", count: 0, listen: [] }];
+  const listen = services.flatMap((service) =>
+    listenKeys(service).map((name) => {
+      const colon = name.lastIndexOf(":");
+      return {
+        name,
+        address: name.slice(0, colon).replaceAll(/[[\]]/g, ""),
+        port: Number(name.slice(colon + 1)),
+        protocol: "tcp" as const,
+        // A virtual address is not on this host while the node is Backup.
+        freebind: service.on !== undefined,
+      };
+    }),
+  );
+  return [{ name: "proxy", count: Math.min(16, availableParallelism()), listen }];
+}
