@@ -265,12 +265,12 @@ describe("createProxy", () => {
 
   it("tells every mistake, and what this version cannot do", () => {
     const site =
-      (proxy: { pool: string }): (() => unknown) =>
+      (proxy: { pool: string; http2?: boolean; pol?: number }): (() => unknown) =>
       () =>
         createProxy({ services: { web: { listen: "127.0.0.1:8080/tcp", proxy } } });
-    expect(site({ pool: "a", ...{ http2: true } })).toThrow(
+    expect(site({ pool: "a", http2: true })).toThrow(
       "HTTP/2 to clients is not supported by this version yet",
     );
-    expect(site({ pool: "a", ...{ pol: 1 } })).toThrow("createProxy:1:1: services.web.proxy");
+    expect(site({ pool: "a", pol: 1 })).toThrow("createProxy:1:1: services.web.proxy");
   });
 });
