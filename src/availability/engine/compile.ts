@@ -40,11 +40,12 @@ export interface CompileOptions {
   readonly modules?: boolean | undefined;
   /** Try this order first instead of the usual one. */
   readonly heuristic?: Heuristic | undefined;
-  /** Nodes that a module may take before other orders are tried; then eight times as many. Default 200,000. */
+  /** Nodes that a module may take before other orders are tried; then forty times as many. Default 50,000. */
   readonly firstBudget?: number | undefined;
 }
 
 const DEFAULT_NODE_LIMIT = 8_000_000;
+const FIRST_BUDGET = 50_000;
 /** 2^10 small builds at most. */
 const MAX_HUBS = 10;
 
@@ -72,7 +73,10 @@ export function compile(tree: FaultTree, options: CompileOptions = {}): Result<C
   return ok({ tree, graph, bdd, modules, leafOfLevel, exact });
 }
 
-/** Small diagrams under any order are fine; a large one is tried in every order before the budget rises. */
+/**
+ * A small budget first, for every order and for the expansion over shared leaves: most modules fit. Where
+ * none did, the attempt that got furthest goes first under the next budget.
+ */
 function buildModule(
   graph: Graph,
   bdd: Bdd,
@@ -82,41 +86,43 @@ function buildModule(
   options: CompileOptions,
 ): { order: readonly number[]; edge: number | undefined; heuristic: Heuristic } {
   const preferred = options.heuristic ?? HEURISTICS[0]!;
-  const heuristics = [preferred, ...HEURISTICS.filter((other) => other !== preferred)];
+  const hubs = findHubs(graph, parts);
+  const attempts = [preferred, ...HEURISTICS.filter((other) => other !== preferred)].map((heuristic) => ({
+    heuristic,
+    pivot: false,
+    done: 0,
+  }));
+  if (hubs.length > 0) attempts.splice(1, 0, { heuristic: preferred, pivot: true, done: 0 });
+  // A shared leaf that alone decides the root (a zone that takes too much with it) promises small builds.
+  const promising = hubs.some((hub) =>
+    [BDD_TRUE, BDD_TRUE ^ 1].some((value) => decided(graph, parts, new Map([[hub, value]])) !== undefined),
+  );
   const ceiling = options.nodeLimit ?? DEFAULT_NODE_LIMIT;
   const mark = bdd.count;
   let order: readonly number[] = parts.leaves;
-  const hubs = findHubs(graph, parts);
-  for (let budget = options.firstBudget ?? 200_000; ; budget *= 8) {
+  for (let budget = options.firstBudget ?? FIRST_BUDGET; ; budget *= 40) {
     const limit = Math.min(ceiling, mark + budget);
-    for (const heuristic of heuristics) {
+    for (const attempt of attempts) {
+      const { heuristic } = attempt;
       order = orderLeaves(graph, parts, heuristic);
+      if (attempt.pivot) order = [...hubs, ...order.filter((leaf) => !hubs.includes(leaf))];
       for (let i = 0; i < order.length; i++) levelOf[order[i]!] = firstLevel + i;
-      bdd.limit = limit;
+      bdd.limit = attempt.pivot && promising ? Math.min(ceiling, mark + budget * 40) : limit;
+      const progress = { gates: 0 };
       try {
-        const edge = buildGates(graph, bdd, parts, levelOf);
+        const edge = attempt.pivot
+          ? pivot(graph, bdd, parts, levelOf, hubs, new Map())
+          : buildGates(graph, bdd, parts, levelOf, undefined, progress);
         bdd.limit = ceiling;
         return { order, edge, heuristic };
       } catch (thrown) {
         if (!(thrown instanceof BddFull)) throw thrown;
-        bdd.release(mark);
-      }
-      if (hubs.length === 0 || heuristic !== preferred) continue;
-      // Second: the shared leaves on top, and one small build per combination of them.
-      const rest = order.filter((leaf) => !hubs.includes(leaf));
-      order = [...hubs, ...rest];
-      for (let i = 0; i < order.length; i++) levelOf[order[i]!] = firstLevel + i;
-      bdd.limit = Math.min(ceiling, mark + budget * 8);
-      try {
-        const edge = pivot(graph, bdd, parts, levelOf, hubs, new Map());
-        bdd.limit = ceiling;
-        return { order, edge, heuristic };
-      } catch (thrown) {
-        if (!(thrown instanceof BddFull)) throw thrown;
+        attempt.done = progress.gates;
         bdd.release(mark);
       }
     }
     if (limit >= ceiling) break;
+    attempts.sort((one, other) => other.done - one.done);
   }
   bdd.limit = ceiling;
   return { order, edge: undefined, heuristic: preferred };
@@ -184,6 +190,7 @@ function buildGates(
   parts: ModuleParts,
   levelOf: Int32Array,
   fixed?: ReadonlyMap<number, number>,
+  progress: { gates: number } = { gates: 0 },
 ): number {
   const edgeOf = new Map<number, number>();
   for (const leaf of parts.leaves) edgeOf.set(leaf, fixed?.get(leaf) ?? bdd.node(levelOf[leaf]!, 0, 1));
@@ -194,6 +201,7 @@ function buildGates(
       (input) => (edgeOf.get(input >> 1) as number) ^ (input & 1),
     );
     edgeOf.set(gate, combine(bdd, graph.op[gate]!, graph.atLeast[gate]!, inputs));
+    progress.gates++;
   }
   return edgeOf.get(parts.root) as number;
 }

@@ -1,10 +1,17 @@
 /** What drills have measured, taken from their reports and preferred to what is computed or assumed. */
 import type { DrillReport, DrillRun } from "../../contracts/drills.ts";
 
-/** Drills in which the Active is lost without notice, so that the Backup must find out. */
-const LOST = new Set(["power-cut", "kill-all", "hang", "redundancy-killed"]);
-/** All that make another node Active. */
-const TAKEOVERS = new Set([...LOST, "switchover", "failback", "link-down-front", "link-down-back"]);
+/** Drills that make another node Active. */
+const TAKEOVERS = new Set([
+  "power-cut",
+  "kill-all",
+  "hang",
+  "redundancy-killed",
+  "switchover",
+  "failback",
+  "link-down-front",
+  "link-down-back",
+]);
 
 export interface Measured {
   /** Median of the longest gap of new connections when the Active's power is cut; ms. */
@@ -70,6 +77,15 @@ export function compareGaps(
     // The node itself sees its link go and releases by priority 0: only the skew time is waited.
     "link-down-front": times.skew + times.move,
     "link-down-back": times.skew + times.move,
+    "link-flap": times.skew + times.move,
+    // A node whose processes are gone or hang still forwards: its kernel does, until the new one announces.
+    "kill-all": 0,
+    hang: 0,
+    "hung-resolver": 0,
+    "redundancy-killed": 0,
+    "adverts-one-way": 0,
+    partition: 0,
+    "address-deleted": 0,
     switchover: 0,
     failback: 0,
     "brain-killed": 0,
