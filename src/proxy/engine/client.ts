@@ -164,7 +164,6 @@ export class ClientConnection implements ChannelHandler, Downstream, Swept, Clos
 
   #faulty(fault: Fault): void {
     const engine = this.#engine;
-    engine.event(`refused.${fault}`);
     const { exchange } = this;
     this.#closing = true;
     if (exchange !== undefined && !exchange.finished) {
@@ -172,6 +171,7 @@ export class ClientConnection implements ChannelHandler, Downstream, Swept, Clos
       if (this.#mode === Mode.http) this.#finish();
       return;
     }
+    engine.event(`refused.${fault}`);
     const [status, text] = FAULTS[fault];
     const body = `${status} ${phraseOf(status)}: ${text}\n`;
     this.#out +=
