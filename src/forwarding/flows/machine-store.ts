@@ -1,0 +1,266 @@
+/**
+ * Who owns which flow, and what follows: pure. A flow belongs to the node through which its packets pass: the
+ * one that is Active for its service's virtual router. Owned flows are told to the peers; what peers own is held
+ * in our kernel for them, and becomes ours when we become Active.
+ *
+ * Effects are carried out in this order: delete, create, update, then tell.
+ */
+import { type MonotonicMs, addTime, ms } from "../../base/time.ts";
+import { type Flow, type FlowPlan, flowKey, tuplesSame } from "../../linux/wire-conntrack.ts";
+import type { Delivery, OwnFlows } from "./machine-peer.ts";
+import type { Entry, FlowRecord } from "./wire.ts";
+
+export interface ReplicatedService {
+  readonly name: string;
+  readonly router: string;
+  /** Of its connections, on this node. */
+  readonly mark: number;
+}
+
+const SELF = Symbol("self");
+/** Found in the kernel at start; nobody has claimed it yet. */
+const UNCLAIMED = Symbol("unclaimed");
+
+interface Held {
+  owner: string | typeof SELF | typeof UNCLAIMED;
+  flow: FlowRecord;
+  /** The owner's snapshot that told of it last. */
+  generation: number;
+  /** When the kernel must be given more time, since no packet does (a peer's flows). */
+  prolongAt: MonotonicMs;
+  /** The kernel lost a peer's flow: put it back at the next round. */
+  missing: boolean;
+}
+
+type Ended = Extract<Entry, { ended: true }>["flow"];
+export interface StoreEffects {
+  readonly delete: Ended[];
+  readonly create: FlowPlan[];
+  readonly update: FlowPlan[];
+  readonly tell: { readonly key: string; readonly ended?: Ended }[];
+}
+
+const nothing = (): StoreEffects => ({ delete: [], create: [], update: [], tell: [] });
+
+export class FlowStore {
+  #byMark = new Map<number, ReplicatedService>();
+  #byName = new Map<string, ReplicatedService>();
+  #active: ReadonlySet<string> = new Set();
+  readonly #held = new Map<string, Held>();
+  readonly #generations = new Map<string, number>();
+  readonly #mask: number;
+  /** Entries of services that this node's site file does not have, or does not replicate. */
+  unknownServices = 0;
+  /** Two nodes took the same client port to different backends: each keeps its own. */
+  conflicts = 0;
+
+  /** `mask`: the bits of a connection's mark that are ours. */
+  constructor(mask: number) {
+    this.#mask = mask;
+  }
+
+  /** Of the peers' machines: what is ours. */
+  readonly own: OwnFlows = {
+    get: (key) => {
+      const held = this.#held.get(key);
+      return held?.owner === SELF ? held.flow : undefined;
+    },
+    keys: () => this.#ownKeys(),
+  };
+  get counts(): { readonly own: number; readonly others: number } {
+    let own = 0;
+    for (const { owner } of this.#held.values()) if (owner === SELF) own++;
+    return { own, others: this.#held.size - own };
+  }
+
+  configure(services: readonly ReplicatedService[]): void {
+    this.#byMark = new Map(services.map((service) => [service.mark, service]));
+    this.#byName = new Map(services.map((service) => [service.name, service]));
+  }
+
+  /** The virtual routers that this node is Active for: their flows are ours now. */
+  setActive(routers: ReadonlySet<string>): StoreEffects {
+    this.#active = routers;
+    const effects = nothing();
+    for (const [key, held] of this.#held) {
+      if (held.owner === SELF || !this.#isActive(held.flow.service)) continue;
+      held.owner = SELF;
+      effects.tell.push({ key });
+    }
+    return effects;
+  }
+
+  /** The kernel's news of a flow that we did not change ourselves. */
+  kernelFlow(flow: Flow, now: MonotonicMs): StoreEffects {
+    const effects = nothing();
+    const service = this.#byMark.get((flow.mark & this.#mask) >>> 0);
+    if (service === undefined) return effects;
+    const key = flowKey(flow);
+    const known = this.#held.get(key);
+    // Not ours to speak for: its owner does.
+    if (known !== undefined && known.owner !== SELF && !this.#active.has(service.router)) return effects;
+    const record = recordOf(flow, service.name);
+    if (known?.owner === SELF && same(known.flow, record)) return effects;
+    this.#hold(key, SELF, record, now);
+    effects.tell.push({ key });
+    return effects;
+  }
+
+  kernelEnd(flow: Flow): StoreEffects {
+    const effects = nothing();
+    const key = flowKey(flow);
+    const held = this.#held.get(key);
+    // Another flow with the same addresses lives on.
+    if (held === undefined || !tuplesSame(held.flow.reply, flow.reply)) return effects;
+    if (held.owner === SELF) {
+      this.#held.delete(key);
+      effects.tell.push({ key, ended: ended(held.flow) });
+    } else if (held.owner === UNCLAIMED) this.#held.delete(key);
+    else held.missing = true;
+    return effects;
+  }
+
+  /** A whole listing of the kernel's flows: at start, after an overrun. */
+  reconcile(flows: readonly Flow[], now: MonotonicMs): StoreEffects {
+    const effects = nothing();
+    const seen = new Set<string>();
+    for (const flow of flows) {
+      const key = flowKey(flow);
+      seen.add(key);
+      const service = this.#byMark.get((flow.mark & this.#mask) >>> 0);
+      const known = this.#held.get(key);
+      if (known === undefined && service !== undefined && !this.#active.has(service.router))
+        this.#hold(key, UNCLAIMED, recordOf(flow, service.name), now);
+      else effects.tell.push(...this.kernelFlow(flow, now).tell);
+    }
+    for (const [key, held] of this.#held) {
+      if (seen.has(key)) continue;
+      if (held.owner === SELF || held.owner === UNCLAIMED) {
+        this.#held.delete(key);
+        if (held.owner === SELF) effects.tell.push({ key, ended: ended(held.flow) });
+      } else held.missing = true;
+    }
+    return effects;
+  }
+
+  /** A batch of a peer's flows. */
+  remote(
+    peer: string,
+    delivery: Pick<Delivery, "first" | "last" | "entries">,
+    now: MonotonicMs,
+  ): StoreEffects {
+    const effects = nothing();
+    if (delivery.first) this.#generations.set(peer, (this.#generations.get(peer) ?? 0) + 1);
+    for (const entry of delivery.entries) {
+      if (entry.ended) this.#remoteEnd(entry.flow, effects);
+      else this.#remoteFlow(peer, entry.flow, effects, now);
+    }
+    if (delivery.last) this.#sweep(peer, effects);
+    return effects;
+  }
+
+  /** Peers' flows that need more time in our kernel, and those that it lost. */
+  upkeep(now: MonotonicMs): { readonly prolong: readonly FlowPlan[]; readonly create: readonly FlowPlan[] } {
+    const prolong: FlowPlan[] = [];
+    const create: FlowPlan[] = [];
+    for (const held of this.#held.values()) {
+      if (typeof held.owner !== "string" || (!held.missing && now < held.prolongAt)) continue;
+      const plan = this.#plan(held.flow);
+      if (plan !== undefined) (held.missing ? create : prolong).push(plan);
+      held.missing = false;
+      held.prolongAt = prolongAt(held.flow, now);
+    }
+    return { prolong, create };
+  }
+  /** The kernel does not have it (any more): `upkeep` puts it back. */
+  lost(flow: Pick<Flow, "protocol" | "original">): void {
+    const held = this.#held.get(flowKey(flow));
+    if (held !== undefined) held.missing = true;
+  }
+
+  #remoteFlow(peer: string, flow: FlowRecord, effects: StoreEffects, now: MonotonicMs): void {
+    const service = this.#byName.get(flow.service);
+    const plan = this.#plan(flow);
+    if (service === undefined || plan === undefined) {
+      this.unknownServices++;
+      return;
+    }
+    const key = flowKey(flow);
+    const known = this.#held.get(key);
+    const active = this.#active.has(service.router);
+    if (known?.owner === SELF && active) {
+      if (!tuplesSame(known.flow.reply, flow.reply)) this.conflicts++;
+      // The peer learns that it is ours.
+      effects.tell.push({ key });
+      return;
+    }
+    if (known !== undefined && !tuplesSame(known.flow.reply, flow.reply)) {
+      effects.delete.push(ended(known.flow));
+      effects.create.push(plan);
+    } else (known === undefined || known.missing ? effects.create : effects.update).push(plan);
+    this.#hold(key, active ? SELF : peer, flow, now);
+    if (active) effects.tell.push({ key });
+  }
+
+  #remoteEnd(flow: Ended, effects: StoreEffects): void {
+    const key = flowKey(flow);
+    const known = this.#held.get(key);
+    if (known === undefined) return;
+    if (known.owner === SELF && this.#isActive(known.flow.service)) {
+      effects.tell.push({ key });
+      return;
+    }
+    this.#held.delete(key);
+    effects.delete.push(flow);
+  }
+
+  /** What a snapshot did not mention is gone at its owner. */
+  #sweep(peer: string, effects: StoreEffects): void {
+    const generation = this.#generations.get(peer) ?? 0;
+    for (const [key, held] of this.#held) {
+      if (held.owner !== peer || held.generation >= generation) continue;
+      this.#held.delete(key);
+      effects.delete.push(ended(held.flow));
+    }
+  }
+
+  #hold(key: string, owner: Held["owner"], flow: FlowRecord, now: MonotonicMs): void {
+    const generation = typeof owner === "string" ? (this.#generations.get(owner) ?? 0) : 0;
+    this.#held.set(key, { owner, flow, generation, prolongAt: prolongAt(flow, now), missing: false });
+  }
+  #isActive(service: string): boolean {
+    const router = this.#byName.get(service)?.router;
+    return router !== undefined && this.#active.has(router);
+  }
+  #plan({ service, ...flow }: FlowRecord): FlowPlan | undefined {
+    const mark = this.#byName.get(service)?.mark;
+    return mark === undefined ? undefined : { ...flow, mark };
+  }
+  *#ownKeys(): Iterable<string> {
+    for (const [key, { owner }] of this.#held) if (owner === SELF) yield key;
+  }
+}
+
+/** At a third of its time, so that two rounds may fail. */
+const prolongAt = (flow: FlowRecord, now: MonotonicMs): MonotonicMs =>
+  addTime(now, ms((flow.timeout * 1000) / 3));
+
+const ended = ({ family, protocol, original, service }: FlowRecord): Ended => ({
+  family,
+  protocol,
+  original,
+  service,
+});
+
+function recordOf(flow: Flow, service: string): FlowRecord {
+  const { family, protocol, original, reply, timeout, tcpState, windowScales } = flow;
+  return { service, family, protocol, original, reply, timeout, tcpState, windowScales };
+}
+
+/** Whether a peer would do the same with it: a new lifetime alone is no news. */
+const same = (a: FlowRecord, b: FlowRecord): boolean =>
+  a.service === b.service &&
+  a.tcpState === b.tcpState &&
+  tuplesSame(a.reply, b.reply) &&
+  a.windowScales?.[0] === b.windowScales?.[0] &&
+  a.windowScales?.[1] === b.windowScales?.[1];

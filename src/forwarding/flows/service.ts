@@ -1,0 +1,394 @@
+import { type PeerCertificate, type Server, type TLSSocket, connect, createServer } from "node:tls";
+import { type IpAddress, formatIpPort } from "../../base/addresses.ts";
+import { messageOf } from "../../base/errors.ts";
+import type { Log } from "../../base/log.ts";
+import { type Clock, type DurationMs, type Timer, addTime, ms } from "../../base/time.ts";
+import { Conntrack, FlowEvents } from "../../linux/conntrack.ts";
+import { ERRNO } from "../../linux/constants.ts";
+import { type FlowPlan, tuplesSame } from "../../linux/wire-conntrack.ts";
+import { MARK_MASK, MARK_SIGNATURE, SIGNATURE_MASK } from "../marks.ts";
+import { type Delivery, PeerMachine, type PeerStatus } from "./machine-peer.ts";
+import { FlowStore, type ReplicatedService, type StoreEffects } from "./machine-store.ts";
+
+export interface FlowsOptions {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly site: string;
+  readonly node: string;
+  /** Random: of this process. */
+  readonly instance: string;
+  readonly listen: { readonly address: IpAddress; readonly port: number };
+  readonly peers: readonly { readonly node: string; readonly address: IpAddress; readonly port: number }[];
+  /** PEM texts: this node's, and the site's authority. */
+  readonly tls: { readonly key: string; readonly certificate: string; readonly authority: string };
+  /** How long a change may wait for others to travel with it. */
+  readonly delay: DurationMs;
+}
+
+interface Peer {
+  readonly node: string;
+  readonly machine: PeerMachine;
+  readonly dial: (() => TLSSocket) | undefined;
+  socket: TLSSocket | undefined;
+  timer: Timer | undefined;
+  retry: Timer | undefined;
+}
+
+const RETRY = ms(250);
+/** How often a peer's flows are given time, and what the kernel lost is put back. */
+const UPKEEP = ms(2000);
+
+/**
+ * Keeps the connection tables of a site's nodes alike: events of our own flows go to the peers, theirs into our
+ * kernel. Of two nodes the one whose name comes first dials.
+ */
+export class FlowsService {
+  readonly #options: FlowsOptions;
+  readonly #table: Conntrack;
+  readonly #events: FlowEvents;
+  readonly #store = new FlowStore(MARK_MASK);
+  readonly #peers = new Map<string, Peer>();
+  readonly #server: Server;
+  /** Kernel changes one after another, in the order in which they were decided. */
+  #work: Promise<void> = Promise.resolve();
+  #resyncing = false;
+  #closed = false;
+  #upkeep: Timer | undefined;
+  readonly #count = { refusedPeers: 0, overruns: 0, injected: 0, removed: 0, refusedByKernel: 0 };
+
+  private constructor(options: FlowsOptions) {
+    this.#options = options;
+    this.#table = Conntrack.open(options.clock);
+    this.#events = FlowEvents.open({
+      clock: options.clock,
+      mark: { value: MARK_SIGNATURE, mask: SIGNATURE_MASK },
+      onFlow: (flow, by) => {
+        if (by !== this.#table.portid) this.#tell(this.#store.kernelFlow(flow, options.clock.monotonic()));
+      },
+      onEnd: (flow, by) => {
+        if (by !== this.#table.portid) this.#tell(this.#store.kernelEnd(flow));
+      },
+      onOverrun: () => {
+        this.#count.overruns++;
+        options.log.warn({ event: "flows.overrun", reason: "the kernel had more events than room for them" });
+        this.resync();
+      },
+    });
+    this.#server = this.#listen();
+    for (const peer of options.peers) this.#addPeer(peer);
+    this.#armUpkeep();
+  }
+
+  static open(options: FlowsOptions): FlowsService {
+    return new FlowsService(options);
+  }
+
+  /** Which services are replicated, with their marks here; lists the kernel's flows anew. */
+  configure(services: readonly ReplicatedService[]): void {
+    this.#store.configure(services);
+    this.resync();
+  }
+  /** The virtual routers that this node is Active for. */
+  setActive(routers: ReadonlySet<string>): void {
+    this.#events.drain();
+    this.#tell(this.#store.setActive(routers));
+  }
+
+  /** Reads the whole table; the stream of changes goes on meanwhile. */
+  resync(): void {
+    if (this.#resyncing) return;
+    this.#resyncing = true;
+    this.#enqueue(async () => {
+      this.#resyncing = false;
+      const flows = await this.#table.list({ mark: { value: MARK_SIGNATURE, mask: SIGNATURE_MASK } });
+      this.#tell(this.#store.reconcile(flows, this.#options.clock.monotonic()));
+    });
+  }
+
+  /**
+   * Before a hand-over: everything that the kernel has told is sent, and acknowledged by all connected peers.
+   * False where that took longer than `within`.
+   */
+  async flush(within: DurationMs): Promise<boolean> {
+    const { clock } = this.#options;
+    const until = addTime(clock.monotonic(), within);
+    this.#events.drain();
+    for (;;) {
+      let waiting = false;
+      for (const peer of this.#peers.values()) {
+        peer.machine.flush(clock.monotonic());
+        this.#pump(peer);
+        const { connected, sentAll, unacknowledged } = peer.machine.status;
+        waiting ||= connected && (!sentAll || unacknowledged > 0);
+      }
+      if (!waiting) return true;
+      if (clock.monotonic() >= until) return false;
+      await new Promise<void>((resolve) => clock.setTimer(addTime(clock.monotonic(), ms(1)), resolve));
+    }
+  }
+
+  get status(): {
+    readonly peers: Readonly<Record<string, PeerStatus>>;
+    readonly flows: { readonly own: number; readonly others: number };
+    readonly counters: Readonly<Record<string, number>>;
+  } {
+    return {
+      peers: Object.fromEntries([...this.#peers].map(([node, { machine }]) => [node, machine.status])),
+      flows: this.#store.counts,
+      counters: {
+        ...this.#count,
+        conflicts: this.#store.conflicts,
+        unknownServices: this.#store.unknownServices,
+      },
+    };
+  }
+
+  /** Flows stay in the kernel. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#upkeep?.cancel();
+    for (const peer of this.#peers.values()) {
+      peer.retry?.cancel();
+      peer.timer?.cancel();
+      peer.socket?.destroy();
+    }
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    this.#events.close();
+    await this.#work;
+    this.#table.close();
+    await closed;
+  }
+
+  // Peers --------------------------------------------------------------------------------------------------
+
+  #listen(): Server {
+    const { tls, listen, log } = this.#options;
+    const server = createServer(
+      { key: tls.key, cert: tls.certificate, ca: tls.authority, requestCert: true, minVersion: "TLSv1.3" },
+      (socket) => {
+        const node = commonName(socket.getPeerCertificate());
+        const peer = this.#peers.get(node);
+        if (socket.authorized && peer !== undefined && peer.dial === undefined) this.#attach(peer, socket);
+        else {
+          this.#refuse(node, socket.authorized ? "it is no peer that dials us" : "its certificate");
+          socket.destroy();
+        }
+      },
+    );
+    server.on("tlsClientError", (error) => this.#refuse("?", error.message));
+    server.on("error", (error) => log.error({ event: "flows.listen_failed", reason: error.message }));
+    server.listen({ host: listen.address, port: listen.port });
+    return server;
+  }
+
+  #addPeer({ node, address, port }: FlowsOptions["peers"][number]): void {
+    const { tls, site, instance, delay } = this.#options;
+    const own = this.#options.node;
+    const dial = (): TLSSocket =>
+      connect({
+        host: address,
+        port,
+        key: tls.key,
+        cert: tls.certificate,
+        ca: tls.authority,
+        minVersion: "TLSv1.3",
+        // Nodes are named by their certificates, not by addresses.
+        checkServerIdentity: (_host, certificate) => {
+          const shown = commonName(certificate);
+          const at = formatIpPort({ address, port });
+          return shown === node ? undefined : new Error(`the certificate at ${at} is that of "${shown}"`);
+        },
+      });
+    const machine = new PeerMachine(
+      { site, node: own, peer: node, instance, delay, batch: 512, window: 32, alive: ms(1000) },
+      this.#store.own,
+    );
+    const dials = own < node;
+    const peer: Peer = {
+      node,
+      machine,
+      dial: dials ? dial : undefined,
+      socket: undefined,
+      timer: undefined,
+      retry: undefined,
+    };
+    this.#peers.set(node, peer);
+    if (dials) this.#dial(peer);
+  }
+
+  #dial(peer: Peer): void {
+    if (this.#closed || peer.dial === undefined) return;
+    const socket = peer.dial();
+    const again = (): void => {
+      if (peer.socket !== undefined || this.#closed) return;
+      const { clock } = this.#options;
+      peer.retry?.cancel();
+      peer.retry = clock.setTimer(addTime(clock.monotonic(), RETRY), () => this.#dial(peer));
+    };
+    socket.setTimeout(3000, () => socket.destroy());
+    socket.on("error", (error: NodeJS.ErrnoException) => {
+      // Not being there yet is no news; another's certificate is.
+      if (error.code !== "ECONNREFUSED" && !this.#closed) this.#refuse(peer.node, error.message);
+    });
+    socket.on("close", again);
+    socket.once("secureConnect", () => {
+      socket.setTimeout(0);
+      this.#attach(peer, socket);
+    });
+  }
+
+  #refuse(node: string, reason: string): void {
+    this.#count.refusedPeers++;
+    this.#options.log.warn({ event: "flows.peer_refused", peer: node, reason });
+  }
+
+  #attach(peer: Peer, socket: TLSSocket): void {
+    const { clock, log } = this.#options;
+    if (peer.socket !== undefined) this.#detach(peer, "it connected again");
+    peer.socket = socket;
+    socket.setNoDelay(true);
+    socket.on("data", (chunk: Buffer) => {
+      if (peer.socket !== socket) return;
+      peer.machine.receive(chunk, clock.monotonic());
+      this.#pump(peer);
+    });
+    socket.on("error", () => undefined);
+    socket.on("close", () => {
+      if (peer.socket !== socket) return;
+      this.#detach(peer, "the connection ended");
+      if (peer.dial !== undefined) this.#dial(peer);
+    });
+    peer.machine.connected(clock.monotonic());
+    log.info({ event: "flows.peer_connected", peer: peer.node });
+    this.#pump(peer);
+  }
+
+  #detach(peer: Peer, reason: string): void {
+    const { socket } = peer;
+    peer.socket = undefined;
+    peer.timer?.cancel();
+    peer.machine.disconnected();
+    socket?.destroy();
+    if (!this.#closed) this.#options.log.info({ event: "flows.peer_lost", peer: peer.node, reason });
+  }
+
+  /** Carries out what a machine wants: bytes, deliveries, the end, its next deadline. */
+  #pump(peer: Peer): void {
+    const { clock } = this.#options;
+    const { machine } = peer;
+    for (const delivery of machine.takeDeliveries()) this.#deliver(peer, delivery);
+    const { socket } = peer;
+    if (socket === undefined) return;
+    for (const bytes of machine.takeOutput()) socket.write(bytes);
+    if (machine.refusal !== undefined) {
+      const reason = machine.refusal;
+      this.#refuse(peer.node, reason);
+      this.#detach(peer, reason);
+      if (peer.dial !== undefined) {
+        peer.retry?.cancel();
+        peer.retry = clock.setTimer(addTime(clock.monotonic(), RETRY), () => this.#dial(peer));
+      }
+      return;
+    }
+    peer.timer?.cancel();
+    const at = machine.nextDeadline();
+    if (!Number.isFinite(at)) return;
+    peer.timer = clock.setTimer(at, () => {
+      machine.handleTimeout(clock.monotonic());
+      this.#pump(peer);
+    });
+  }
+
+  #deliver(peer: Peer, delivery: Delivery): void {
+    this.#enqueue(async () => {
+      const { clock } = this.#options;
+      const effects = this.#store.remote(peer.node, delivery, clock.monotonic());
+      await this.#apply(effects);
+      this.#tell(effects);
+      peer.machine.applied(delivery, clock.monotonic());
+      this.#pump(peer);
+    });
+  }
+
+  #tell(effects: Pick<StoreEffects, "tell">): void {
+    if (effects.tell.length === 0) return;
+    const now = this.#options.clock.monotonic();
+    for (const peer of this.#peers.values()) {
+      for (const { key, ended } of effects.tell) peer.machine.changed(key, now, ended);
+      this.#pump(peer);
+    }
+  }
+
+  // The kernel ---------------------------------------------------------------------------------------------
+
+  #enqueue(task: () => Promise<void>): void {
+    this.#work = this.#work.then(async () => {
+      if (this.#closed) return;
+      try {
+        await task();
+      } catch (error) {
+        this.#options.log.error({ event: "flows.kernel_failed", reason: messageOf(error) });
+      }
+    });
+  }
+
+  async #apply(effects: StoreEffects): Promise<void> {
+    if (effects.delete.length > 0) {
+      const missing = await this.#table.delete(effects.delete);
+      this.#count.removed += effects.delete.length - missing.length;
+    }
+    await this.#create(effects.create);
+    for (const { index, errno } of await this.#table.update(effects.update)) {
+      const flow = effects.update[index];
+      if (flow !== undefined && errno === ERRNO.ENOENT) await this.#create([flow]);
+      else this.#count.refusedByKernel++;
+    }
+  }
+
+  async #create(flows: readonly FlowPlan[]): Promise<void> {
+    const refused = await this.#table.create(flows);
+    this.#count.injected += flows.length - refused.length;
+    for (const { index, errno } of refused) {
+      const flow = flows[index];
+      if (flow === undefined) continue;
+      if (errno === ERRNO.EEXIST) await this.#replace(flow);
+      else {
+        this.#count.refusedByKernel++;
+        this.#store.lost(flow);
+      }
+    }
+  }
+
+  /** One with the same addresses is there: the same flow gets the new state, another gives way. */
+  async #replace(flow: FlowPlan): Promise<void> {
+    const there = await this.#table.get(flow);
+    if (there !== undefined && tuplesSame(there.reply, flow.reply)) {
+      await this.#table.update([flow]);
+      return;
+    }
+    await this.#table.delete([flow]);
+    const again = await this.#table.create([flow]);
+    if (again.length > 0) this.#count.refusedByKernel++;
+  }
+
+  #armUpkeep(): void {
+    const { clock } = this.#options;
+    this.#upkeep = clock.setTimer(addTime(clock.monotonic(), UPKEEP), () => {
+      const { prolong, create } = this.#store.upkeep(clock.monotonic());
+      this.#enqueue(async () => {
+        for (const { index, errno } of await this.#table.prolong(prolong)) {
+          const flow = prolong[index];
+          if (flow !== undefined && errno === ERRNO.ENOENT) this.#store.lost(flow);
+        }
+        await this.#create(create);
+      });
+      if (!this.#closed) this.#armUpkeep();
+    });
+  }
+}
+
+/** The node that a certificate names; empty where it names none. */
+function commonName(certificate: PeerCertificate): string {
+  const name: unknown = (certificate.subject as PeerCertificate["subject"] | undefined)?.CN;
+  return typeof name === "string" ? name : "";
+}
