@@ -6,6 +6,7 @@ import { registerLab } from "./commands/lab.ts";
 import { registerBackends } from "./commands/backends.ts";
 import { registerCompletion } from "./commands/completion.ts";
 import { registerExplain } from "./commands/explain.ts";
+import { registerKeys } from "./commands/keys.ts";
 import { registerNines } from "./commands/nines.ts";
 import { registerPlan } from "./commands/plan.ts";
 import { registerProxy } from "./commands/proxy.ts";
@@ -33,6 +34,7 @@ const commands: readonly ((program: Command) => void)[] = [
   registerDoctor,
   registerCheck,
   registerSchema,
+  registerKeys,
   registerLab,
   registerDrill,
   registerPlan,

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { describeChange, siteDifference } from "../config/difference.ts";
 import { loadSite } from "../config/load.ts";
 import { formatConfigIssue } from "../base/errors.ts";
+import { takesPart } from "../forwarding/flows/plan.ts";
 import { listenKeys } from "../proxy/listen-keys.ts";
 import { planFor } from "../redundancy/plan.ts";
 import { forwarderPort } from "./forwarder-port.ts";
@@ -21,7 +22,10 @@ export function brainPorts(): BrainPorts {
     },
     plan: planFor,
     differences: (before, after) => siteDifference(before, after).map(describeChange),
-    children: (site, node) => proxyWishes(site, node, listenKeys),
+    children: (site, node) => [
+      { name: "flows", count: takesPart(site, node) ? 1 : 0, listen: [] },
+      ...proxyWishes(site, node, listenKeys),
+    ],
     health: healthPort,
     forwarder: forwarderPort,
   };

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { availabilitySchema } from "./availability.ts";
 import { name } from "./common.ts";
+import { flowsSchema } from "./flows.ts";
 import { drillsSchema, labSchema } from "./lab.ts";
 import { nodeSchema } from "./nodes.ts";
 import { poolSchema } from "./pools.ts";
@@ -14,6 +15,7 @@ export const siteSchema = z.strictObject({
   virtualRouters: z.record(name(), virtualRouterSchema).default({}),
   pools: z.record(name(), poolSchema).default({}),
   services: z.record(name(), serviceSchema).default({}),
+  flows: flowsSchema.optional(),
   lab: labSchema.optional(),
   drills: drillsSchema.default({}),
   availability: availabilitySchema.prefault({}),

@@ -1,0 +1,19 @@
+import { z } from "zod";
+import { ms } from "../../base/time.ts";
+import { durationBetween, port } from "./common.ts";
+
+/** Replication of connections between the nodes: present means on, for every forwarded service. */
+export const flowsSchema = z.strictObject({
+  keys: z
+    .string()
+    .min(1)
+    .describe(
+      "Directory with ca.crt, NODE.crt and NODE.key, as `nines keys` makes them; relative to the site file.",
+    ),
+  port: port().default(7411).describe("TCP port of the nodes' own addresses on which they meet."),
+  delay: durationBetween(ms(0), ms(1000), "0ms to 1s")
+    .prefault("5ms")
+    .describe(
+      "How long a change may wait for others to travel with it: less bandwidth, a larger loss at a crash.",
+    ),
+});

@@ -1,0 +1,117 @@
+import { randomBytes } from "node:crypto";
+import { readFile, stat } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { OperationalError, messageOf } from "../base/errors.ts";
+import { addTime, seconds } from "../base/time.ts";
+import { loadSite } from "../config/load.ts";
+import type { BrainToRedundancy, RedundancyToBrain } from "../contracts/redundancy.ts";
+import type { Site } from "../contracts/site.ts";
+import type { ReplicatedService } from "../forwarding/flows/machine-store.ts";
+import { peersOf, replicatedServices } from "../forwarding/flows/plan.ts";
+import { FlowsService } from "../forwarding/flows/service.ts";
+import { InstalledServices } from "../forwarding/flows/installed.ts";
+import { decodeRedundancy } from "./brain/messages.ts";
+import { runChild } from "./child.ts";
+import { LinkClient } from "./link.ts";
+
+/** How often the site file and the kernel's tables are looked at for services that came or went. */
+const LOOK_EVERY = seconds(1);
+
+/**
+ * Replication of connections. It asks nobody for anything: which services there are and how their connections
+ * are marked it reads from the site file and the kernel's tables, which router is active here it hears from the
+ * redundancy process. So it works on while the brain is gone.
+ */
+runChild(async (context) => {
+  const { clock, log, node, runtime } = context;
+  let { site } = await loadSite(context.site);
+  const { flows: settings } = site;
+  if (settings === undefined)
+    throw new OperationalError("CONFLICT", "the site file has no `flows`: nothing is to be replicated");
+  const directory = resolve(dirname(context.site), settings.keys);
+  const pem = async (name: string): Promise<string> => {
+    try {
+      return await readFile(join(directory, name), "utf8");
+    } catch (error) {
+      const hint = `make it with: nines keys ${context.site} ${directory}`;
+      throw new OperationalError("FILE_UNREADABLE", `${messageOf(error)}; ${hint}`, { cause: error });
+    }
+  };
+  const address = site.nodes[node]?.address;
+  if (address === undefined) throw new OperationalError("NOT_FOUND", `the site has no node "${node}"`);
+  const service = FlowsService.open({
+    clock,
+    log,
+    site: site.site,
+    node,
+    instance: randomBytes(8).toString("hex"),
+    listen: { address, port: settings.port },
+    peers: peersOf(site, node),
+    delay: settings.delay,
+    tls: {
+      key: await pem(`${node}.key`),
+      certificate: await pem(`${node}.crt`),
+      authority: await pem("ca.crt"),
+    },
+  });
+
+  const installed = InstalledServices.open(clock);
+  let told = "";
+  let changedAt = 0;
+  const look = async (): Promise<void> => {
+    const { mtimeMs } = await stat(context.site);
+    if (mtimeMs !== changedAt) {
+      changedAt = mtimeMs;
+      site = await readable(context.site, site, (reason) =>
+        log.warn({ event: "flows.site_unusable", reason }),
+      );
+    }
+    const services: readonly ReplicatedService[] = replicatedServices(site, await installed.ids());
+    const now = JSON.stringify(services);
+    if (now === told) return;
+    told = now;
+    service.configure(services);
+    log.info({ event: "flows.services", services: services.map(({ name }) => name) });
+  };
+  const keepLooking = (): void => {
+    look()
+      .catch((error: unknown) => log.warn({ event: "flows.look_failed", reason: messageOf(error) }))
+      .finally(() => clock.setTimer(addTime(clock.monotonic(), LOOK_EVERY), keepLooking));
+  };
+
+  let active = "";
+  const link = new LinkClient<BrainToRedundancy, RedundancyToBrain>({
+    path: join(runtime, "redundancy.sock"),
+    clock,
+    decode: decodeRedundancy,
+    message: (message) => {
+      if (message.type !== "status") return;
+      const now = message.routers.filter(({ state }) => state === "active").map(({ router }) => router);
+      if (now.join() === active) return;
+      active = now.join();
+      service.setActive(new Set(now));
+      log.info({ event: "flows.active", routers: now });
+    },
+    up: () => undefined,
+    // What was active stays so until the process says otherwise: its addresses stay as well.
+    down: () => undefined,
+  });
+  link.start();
+  context.onStop(async () => {
+    link.stop();
+    await service.close();
+    installed.close();
+  });
+  keepLooking();
+  context.ready();
+});
+
+/** The site as the file has it now, or as it was where the file is wrong. */
+async function readable(file: string, before: Site, wrong: (reason: string) => void): Promise<Site> {
+  try {
+    return (await loadSite(file)).site;
+  } catch (error) {
+    wrong(messageOf(error));
+    return before;
+  }
+}
