@@ -30,6 +30,13 @@ interface Held {
   prolongAt: MonotonicMs;
   /** The kernel lost a peer's flow: put it back at the next round. */
   missing: boolean;
+  /**
+   * While two nodes are Active (make-before-break, a split brain) both own it, and neither insists: what the
+   * other said is kept, and it is the owner once we are not Active any more.
+   */
+  claim?: { readonly peer: string; readonly flow: FlowRecord };
+  /** It went to its owner by such a claim, and the owner has not spoken of it since. */
+  handedOver?: boolean;
 }
 
 type Ended = Extract<Entry, { ended: true }>["flow"];
@@ -78,14 +85,24 @@ export class FlowStore {
     this.#byName = new Map(services.map((service) => [service.name, service]));
   }
 
-  /** The virtual routers that this node is Active for: their flows are ours now. */
-  setActive(routers: ReadonlySet<string>): StoreEffects {
+  /** The virtual routers that this node is Active for: their flows are ours now, those of others may go. */
+  setActive(routers: ReadonlySet<string>, now: MonotonicMs): StoreEffects {
     this.#active = routers;
     const effects = nothing();
     for (const [key, held] of this.#held) {
-      if (held.owner === SELF || !this.#isActive(held.flow.service)) continue;
-      held.owner = SELF;
-      effects.tell.push({ key });
+      const active = this.#isActive(held.flow.service);
+      if (active && held.owner !== SELF) {
+        held.owner = SELF;
+        effects.tell.push({ key });
+      } else if (!active && held.owner === SELF && held.claim !== undefined) {
+        const { peer, flow } = held.claim;
+        if (!tuplesSame(held.flow.reply, flow.reply)) {
+          const plan = this.#plan(flow);
+          effects.delete.push(ended(held.flow));
+          if (plan !== undefined) effects.create.push(plan);
+        }
+        this.#hold(key, peer, flow, now, true);
+      }
     }
     return effects;
   }
@@ -152,7 +169,7 @@ export class FlowStore {
     const effects = nothing();
     if (delivery.first) this.#generations.set(peer, (this.#generations.get(peer) ?? 0) + 1);
     for (const entry of delivery.entries) {
-      if (entry.ended) this.#remoteEnd(entry.flow, effects);
+      if (entry.ended) this.#remoteEnd(peer, entry.flow, effects);
       else this.#remoteFlow(peer, entry.flow, effects, now);
     }
     if (delivery.last) this.#sweep(peer, effects);
@@ -188,13 +205,13 @@ export class FlowStore {
     const key = flowKey(flow);
     const known = this.#held.get(key);
     const active = this.#active.has(service.router);
+    const conflict = known !== undefined && !tuplesSame(known.flow.reply, flow.reply);
+    if (conflict) this.conflicts++;
     if (known?.owner === SELF && active) {
-      if (!tuplesSame(known.flow.reply, flow.reply)) this.conflicts++;
-      // The peer learns that it is ours.
-      effects.tell.push({ key });
+      known.claim = { peer, flow };
       return;
     }
-    if (known !== undefined && !tuplesSame(known.flow.reply, flow.reply)) {
+    if (conflict) {
       effects.delete.push(ended(known.flow));
       effects.create.push(plan);
     } else (known === undefined || known.missing ? effects.create : effects.update).push(plan);
@@ -202,12 +219,14 @@ export class FlowStore {
     if (active) effects.tell.push({ key });
   }
 
-  #remoteEnd(flow: Ended, effects: StoreEffects): void {
+  #remoteEnd(peer: string, flow: Ended, effects: StoreEffects): void {
     const key = flowKey(flow);
     const known = this.#held.get(key);
     if (known === undefined) return;
     if (known.owner === SELF && this.#isActive(known.flow.service)) {
-      effects.tell.push({ key });
+      // It ended there; here it goes on. A peer that is Active as well keeps its own view.
+      if (known.claim?.peer === peer) delete known.claim;
+      else effects.tell.push({ key });
       return;
     }
     this.#held.delete(key);
@@ -219,14 +238,28 @@ export class FlowStore {
     const generation = this.#generations.get(peer) ?? 0;
     for (const [key, held] of this.#held) {
       if (held.owner !== peer || held.generation >= generation) continue;
+      if (held.handedOver === true) {
+        // Perhaps neither of us is Active now: better an entry too many than a connection lost.
+        held.owner = UNCLAIMED;
+        continue;
+      }
       this.#held.delete(key);
       effects.delete.push(ended(held.flow));
     }
   }
 
-  #hold(key: string, owner: Held["owner"], flow: FlowRecord, now: MonotonicMs): void {
+  #hold(key: string, owner: Held["owner"], flow: FlowRecord, now: MonotonicMs, handedOver = false): void {
     const generation = typeof owner === "string" ? (this.#generations.get(owner) ?? 0) : 0;
-    this.#held.set(key, { owner, flow, generation, prolongAt: prolongAt(flow, now), missing: false });
+    const claim = owner === SELF ? this.#held.get(key)?.claim : undefined;
+    this.#held.set(key, {
+      owner,
+      flow,
+      generation,
+      prolongAt: prolongAt(flow, now),
+      missing: false,
+      handedOver,
+      ...(claim === undefined ? {} : { claim }),
+    });
   }
   #isActive(service: string): boolean {
     const router = this.#byName.get(service)?.router;

@@ -91,7 +91,9 @@ export class FlowsService {
   /** The virtual routers that this node is Active for. */
   setActive(routers: ReadonlySet<string>): void {
     this.#events.drain();
-    this.#tell(this.#store.setActive(routers));
+    const effects = this.#store.setActive(routers, this.#options.clock.monotonic());
+    this.#tell(effects);
+    if (effects.delete.length > 0) this.#enqueue(() => this.#apply(effects));
   }
 
   /** Reads the whole table; the stream of changes goes on meanwhile. */
