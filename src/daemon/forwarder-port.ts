@@ -1,6 +1,7 @@
 import { OperationalError } from "../base/errors.ts";
 import type { Site } from "../contracts/site.ts";
 import { Forwarder } from "../forwarding/service.ts";
+import { missingCapabilities } from "../linux/capabilities.ts";
 import type { ChildContext } from "./child.ts";
 import type { ForwarderPort } from "./ports.ts";
 
@@ -15,7 +16,8 @@ export async function forwarderPort(
   } catch (error) {
     // A site that forwards nothing needs none of this, nor the rights for it.
     const needed = Object.values(site.services).some((service) => service.forward !== undefined);
-    if (needed || !(error instanceof OperationalError)) throw error;
+    if (!(error instanceof OperationalError)) throw error;
+    if (needed) throw explained(error);
     log.warn({ event: "forwarding.unavailable", reason: error.message });
     return without(error.message);
   }
@@ -32,6 +34,14 @@ export async function forwarderPort(
     },
     stop: (remove) => forwarder.stop(remove),
   };
+}
+
+/** A refusal of the kernel in the words of whoever has to mend it. */
+function explained(error: OperationalError): OperationalError {
+  const missing = error.code === "PERMISSION" ? missingCapabilities(["CAP_NET_ADMIN", "CAP_NET_RAW"]) : [];
+  if (missing.length === 0) return error;
+  const what = `this user lacks ${missing.join(", ")}; run as root, or with the unit packaging/nines@.service`;
+  return new OperationalError("PERMISSION", what, { cause: error });
 }
 
 /** Where the kernel cannot be reached: fine until a reload asks for forwarding. */

@@ -115,6 +115,7 @@ export class Brain {
       backends: this.#health.statuses(),
       scripts: this.#scripts.verdicts(),
       routers: this.#link.routers?.map((router) => named(router, this.#file.site)),
+      redundancySilence: this.#link.age(),
       forwardingProblem: this.#forwarder.problem(),
       differing: this.#link.differing,
       siteProblem: this.#siteProblem,

@@ -14,6 +14,7 @@ const facts = (more: Partial<Facts> = {}): Facts => ({
   backends: [backend("one", "up"), backend("two", "up")],
   scripts: new Map(),
   routers: [router()],
+  redundancySilence: 0,
   forwardingProblem: "",
   differing: [],
   siteProblem: "",
@@ -61,7 +62,8 @@ describe("alarms", () => {
     expect(names({})).toEqual([]);
   });
   it("name what is wrong", () => {
-    expect(names({ routers: undefined })).toEqual(["redundancy_silent"]);
+    expect(names({ routers: undefined, redundancySilence: 3000 })).toEqual(["redundancy_silent"]);
+    expect(names({ routers: undefined, redundancySilence: 500 })).toEqual([]);
     expect(names({ routers: [router({ state: "fault" })] })).toEqual(["router_fault"]);
     expect(names({ routers: [router({ active: undefined })] })).toEqual(["no_active"]);
     expect(names({ backends: [backend("one", "down"), backend("two", "up")] })).toEqual(["pool_degraded"]);

@@ -13,6 +13,8 @@ export interface Facts {
   readonly scripts: ReadonlyMap<string, Verdict>;
   /** Undefined while the redundancy process has not said anything. */
   readonly routers: readonly RouterStatus[] | undefined;
+  /** For how long it has not said anything: it is restarted within a moment, and that is no alarm. */
+  readonly redundancySilence: number;
   /** Why the kernel does not forward as it should; empty where it does. */
   readonly forwardingProblem: string;
   /** Nodes that run another site file than this one. */
@@ -41,6 +43,9 @@ export const ALARMS = {
   site_differs: "another node runs another site file",
   site_rejected: "the site file on disk is wrong, or could not be read; the last good one runs",
 } as const;
+
+/** Milliseconds; a restart takes a few hundred. */
+const SILENCE = 3000;
 
 const healthyOf = (backends: readonly BackendStatus[], pool: string): number =>
   backends.filter((each) => each.pool === pool && each.health === "up" && each.admin === "enabled").length;
@@ -121,7 +126,7 @@ export function alarms(facts: Facts): Alarm[] {
   const expected = Object.entries(facts.site.virtualRouters).some(
     ([, each]) => each.priorities[facts.node] !== undefined,
   );
-  if (facts.routers === undefined && expected)
+  if (facts.routers === undefined && expected && facts.redundancySilence >= SILENCE)
     raise("redundancy_silent", "critical", "", "the redundancy process does not answer");
   for (const router of facts.routers ?? []) {
     if (router.state === "fault") raise("router_fault", "critical", router.router, router.reason);
