@@ -80,7 +80,9 @@ export class AddressKeeper {
         // One that a predecessor left is as good as ours.
         const link =
           (await rtnetlink.link(name)) ??
-          (await rtnetlink.createMacvlan({ name, parent: parent.index, mode: "private", mac }));
+          // Not a private one: with the same MAC up on two nodes, the parent of a private macvlan never
+          // hears the other node, and two Actives would stay two.
+          (await rtnetlink.createMacvlan({ name, parent: parent.index, mode: "bridge", mac }));
         // IPv6's own chatter from the virtual MAC of a Backup would teach switches the wrong port.
         if (instance.family === 4 && readSysctl(`net/ipv6/conf/${name}/disable_ipv6`) !== undefined)
           writeSysctl(`net/ipv6/conf/${name}/disable_ipv6`, "1");
@@ -88,11 +90,15 @@ export class AddressKeeper {
         if (instance.family === 4) {
           // Clients' packets come in here, and the way back is by the parent: no strict reverse path filter.
           writeSysctl(`net/ipv4/conf/${name}/rp_filter`, "2");
-          const setting = `net/ipv4/conf/${instance.interface}/arp_ignore`;
-          // The parent would answer for the macvlan's address with its own MAC.
-          const before = writeSysctl(setting, "1");
+          // The parent would answer for the macvlan's address with its own MAC, and ask for others in its name:
+          // both teach the LAN the wrong MAC.
+          const settings = [
+            [`net/ipv4/conf/${instance.interface}/arp_ignore`, "1"],
+            [`net/ipv4/conf/${instance.interface}/arp_announce`, "2"],
+          ] as const;
+          const before = settings.map(([name, value]) => [name, writeSysctl(name, value)] as const);
           restore = () => {
-            if (before !== undefined && before !== "1") writeSysctl(setting, before);
+            for (const [name, value] of before) if (value !== undefined) writeSysctl(name, value);
           };
         }
         this.#macvlans.set(i, { index: link.index, name, restore });

@@ -66,6 +66,8 @@ export class RouterRunner {
   #sendFailed: boolean[] = [];
   #timer: Timer | undefined;
   #timerAt: MonotonicMs = NEVER;
+  /** The deadline whose lateness is known already. */
+  #wokeFor: MonotonicMs = NEVER;
   #announceTimer: Timer | undefined;
   #leftover = false;
   #stopped = false;
@@ -224,6 +226,12 @@ export class RouterRunner {
     };
   }
   #heard(index: number, source: IpAddress, advertisement: Advertisement, form: ChecksumForm): void {
+    // After a stall, packets may come before the timer that is overdue: it is the stall that counts.
+    const late = timeSince(this.#options.clock.monotonic(), this.#timerAt);
+    if (late > LATE && this.#wokeFor !== this.#timerAt) {
+      this.#wokeFor = this.#timerAt;
+      this.woke(late);
+    }
     // `auto` answers in the dialect that it hears: keepalived's pseudo-header, or the RFC's none.
     if (this.#plan.checksum === "auto") this.#forms[index] = form;
     if (!sameAddresses(advertisement.addresses, this.#plan, index)) this.#count("odd_other_addresses");

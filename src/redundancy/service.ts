@@ -95,6 +95,7 @@ export class RedundancyService {
   #tickAt: MonotonicMs;
   #timer: Timer | undefined;
   readonly #last = { lease: instant(0), status: instant(0), hello: instant(0), fence: instant(0) };
+  #deciding = false;
   #applying: Promise<void> = Promise.resolve();
   #closed = false;
 
@@ -412,6 +413,9 @@ export class RedundancyService {
   }
   #addressChanged({ ifindex, address, duplicate }: InterfaceAddress, gone: boolean, by: number): void {
     if (this.#closed) return;
+    // What expired during a stall is not put back before it is known who is Active now.
+    const late = timeSince(this.#options.clock.monotonic(), this.#tickAt);
+    if (gone && late > LATE) this.#decideFirst(late);
     for (const [router, { keeper }] of this.#routers) {
       if (!keeper.all.includes(address) || !keeper.held) continue;
       if (duplicate) this.#problem(`${router}: ${address}`, "the kernel found a duplicate of it (dadfailed)");
@@ -498,10 +502,13 @@ export class RedundancyService {
   }
   /** No renewal after a stall before it is known whether another node has taken over. */
   #decideFirst(late: number): void {
+    if (this.#deciding) return;
+    this.#deciding = true;
     this.#count("late_ticks");
     for (const { runner } of this.#routers.values()) runner.woke(ms(late));
     this.#drain();
     for (const { runner } of this.#routers.values()) runner.settle();
+    this.#deciding = false;
   }
   #drain(): void {
     this.#sockets.drain();

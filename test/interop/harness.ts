@@ -10,11 +10,11 @@ import { planFor } from "../../src/redundancy/plan.ts";
 export type RouterInput = NonNullable<SiteInput["virtualRouters"]>[string];
 
 const NODE = fileURLToPath(new URL("../../src/redundancy/testing/node.ts", import.meta.url));
-const directory = mkdtempSync("/run/interop-");
+export const directory = mkdtempSync("/run/interop-");
 
 const sh = (command: string, ...args: string[]): string =>
   execFileSync(command, args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
-const inside = (namespace: string, command: string, ...args: string[]): string =>
+export const inside = (namespace: string, command: string, ...args: string[]): string =>
   sh("ip", "netns", "exec", namespace, command, ...args);
 
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
@@ -59,6 +59,14 @@ export function makeLan(name: string, hosts: Readonly<Record<string, number>>): 
 export function isolate(lan: string, numbers: readonly number[], on: boolean): void {
   for (const number of numbers)
     sh("bridge", "link", "set", "dev", `${lan}-${number}`, "isolated", on ? "on" : "off");
+}
+/** What host `from` sends to the others does not reach host `to`; answers how to undo it. */
+export function cutOneWay(lan: string, from: number, to: number): () => void {
+  sh(
+    "nft",
+    `add table bridge cut; add chain bridge cut f { type filter hook forward priority 0; }; add rule bridge cut f iifname ${lan}-${from} oifname ${lan}-${to} drop`,
+  );
+  return () => void sh("nft", "delete table bridge cut");
 }
 /** EUI-64 of the MAC addresses above. */
 export const linkLocal = (number: number): string => `fe80::ff:fe00:${number.toString(16)}`;
@@ -114,6 +122,9 @@ export class Nines {
     if (line.type !== "status") return;
     this.routers = line.routers;
     this.counters = line.counters;
+  }
+  silenceBrain(): void {
+    clearInterval(this.#facts);
   }
   send(message: BrainToRedundancy): void {
     this.#child.stdin?.write(`${JSON.stringify(message)}\n`);

@@ -107,7 +107,9 @@ function refuse(turn: Turn, requester: Requester, error: string): void {
 
 export function beginSwitchover(turn: Turn, requester: Requester, to: string | undefined): void {
   const { state, context } = turn;
-  if (state.handover.kind !== "none") return refuse(turn, requester, "a hand-over is under way already");
+  // Having taken over a moment ago is no obstacle to giving.
+  if (state.handover.kind === "giving" || state.handover.kind === "asking")
+    return refuse(turn, requester, "a hand-over is under way already");
   if (state.name !== "active") return askTheActive(turn, requester, to ?? context.node);
   if (to === context.node) return refuse(turn, requester, `${to} is Active already`);
   if (to === undefined && context.plan.nodes.length <= 1) {

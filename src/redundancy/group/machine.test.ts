@@ -268,6 +268,16 @@ describe("switchover, make before break", () => {
     // Delayed beyond its end: an old offer.
     expect(bench.message({ type: "offer", router: "edge", id: 4 })).toEqual([]);
   });
+  it("does not shut its ears longer than the hand-over lasts, if it stalls right after it", () => {
+    const bench = new Bench();
+    bench.message({ type: "offer", router: "edge", id: 4 });
+    expect(bench.state.name).toBe("active");
+    // Five seconds later the packets of whoever took over meanwhile come before the timers.
+    bench.now = instant(bench.now + 5000);
+    bench.send({ type: "woke", late: seconds(4) });
+    bench.hear(90);
+    expect(bench.state.name).toBe("backup");
+  });
   it("goes on when the other one refuses, or is not heard in time", () => {
     const bench = new Bench().active();
     bench.peer();

@@ -125,7 +125,10 @@ function onAdvertisement(turn: Turn, event: Extract<GroupEvent, { type: "adverti
   const link = turn.state.links[event.index];
   if (!link?.up || tiedElsewhere(turn, event)) return;
   const { source, priority, interval } = event;
-  const mode = handover.kind === "giving" || handover.kind === "taking" ? handover.kind : undefined;
+  // A hand-over past its deadline is over, even where a stall kept its timer from saying so.
+  const current = turn.context.now < turn.state.deadlines.handover;
+  const known = handover.kind === "giving" || handover.kind === "taking" ? handover.kind : undefined;
+  const mode = current ? known : undefined;
   turn.one(event.index, { type: "advertisement", source, priority, interval, handover: mode });
   if (name === "backup" && priority === 0)
     turn.state.links.forEach((_, index) => {
