@@ -240,10 +240,10 @@ export const GROUP_TRANSITIONS: readonly (readonly [RouterState, RouterState, st
   ["backup", "active", "silence on every link, or a hand-over"],
   ["active", "backup", "a better one is heard, or the one handed over to"],
   ["backup", "fault", "a link or a tracked thing fails"],
-  ["active", "fault", "a link fails: priority 0"],
+  ["active", "fault", "a link fails, priority 0 is sent"],
   ["fault", "backup", "everything recovered"],
   ["fault", "active", "everything recovered, priority 255"],
   ["backup", "initialize", "stopped"],
-  ["active", "initialize", "stopped: handed over or priority 0"],
+  ["active", "initialize", "stopped, handed over or priority 0"],
   ["fault", "initialize", "stopped"],
 ];
