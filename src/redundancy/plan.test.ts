@@ -73,6 +73,10 @@ describe("planFor", () => {
     expect(plain?.map((i) => i.peers)).toEqual([[{ node: "lb2", address: "10.1.0.3" }], []]);
     const peers = { lb1: ["10.0.0.2"], lb2: ["10.0.0.3", "fe80::3"] };
     const named = plan({ transport: "unicast", members: [{ ...member, peers }] }).routers[0]?.instances;
+    expect([plain, named].map((p) => p?.map((i) => i.source))).toEqual([
+      ["10.1.0.2", undefined],
+      ["10.0.0.2", undefined],
+    ]);
     expect(named?.map((i) => i.peers.map((p) => p.address))).toEqual([["10.0.0.3"], ["fe80::3"]]);
   });
   it("names what is tracked as the brain reports it", () => {

@@ -71,7 +71,9 @@ function planMember(
     const own = all.filter(({ address }) => ipFamily(address) === family);
     if (own.length === 0) return [];
     const unicast = router.transport === "unicast";
-    const source = unicast ? member.peers?.[node]?.find((a) => ipFamily(a) === family) : undefined;
+    // The others accept what comes from the addresses that they know this node by, and nothing else.
+    const known = member.peers?.[node] ?? [site.nodes[node]?.address].filter((a) => a !== undefined);
+    const source = unicast ? known.find((a) => ipFamily(a) === family) : undefined;
     const peers = !unicast
       ? []
       : others.flatMap((other) => {

@@ -526,7 +526,8 @@ export class RedundancyService {
     if (due("lease", LEASE_EVERY)) this.#renew();
     if (now - this.#last.hello >= HELLO_EVERY) this.#hello();
     if (due("status", STATUS_EVERY)) this.#options.toBrain(this.status());
-    if (due("fence", FENCE_EVERY)) this.#installFence();
+    // Without it soon again: a predecessor may have owned the tables until a moment ago.
+    if (due("fence", this.#fenced === "no" ? LEASE_EVERY : FENCE_EVERY)) this.#installFence();
     if (now - this.#factsAt > BRAIN_SILENT) this.#brainSilent(true);
     for (const [node, { at }] of this.#digests) if (now - at > PEER_FORGOTTEN) this.#digests.delete(node);
   }
