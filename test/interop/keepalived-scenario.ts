@@ -144,9 +144,10 @@ await high.stop();
 // Its interval is learned (version 3): the Active advertises each 500 ms, this node each 100 ms.
 let learned: number | undefined;
 let respectedSlow = true;
+let slowMaster: number | undefined;
 if (version === 3) {
   const slow = keepalived(110, "advert_int 0.5");
-  await slow.is("MASTER");
+  slowMaster = await slow.is("MASTER");
   const learner = new Nines("lb");
   learner.send(plan({ priorities: { lb: 100 } }));
   await learner.is("backup");
@@ -182,6 +183,7 @@ finish({
   tieWon,
   wonStays,
   answered,
+  slowMaster,
   respectedSlow,
   learned,
   packets: capture.count("vrrp"),

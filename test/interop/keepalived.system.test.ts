@@ -29,9 +29,11 @@ for (const outcome of slow.values()) outcome.catch(() => undefined);
 describe("keepalived", () => {
   it.skipIf(!able).each(ways)(
     "version $version over IPv$family by $transport",
-    { timeout: 120_000 },
+    // Peers of 100 ms on a machine that does other things, too: a stall of either is a takeover.
+    { timeout: 240_000, retry: 1 },
     async (way) => {
       const { installed, counters = {}, noise, ...rest } = await (slow.get(way) ?? run(way));
+      slow.delete(way);
       expect(noise).toBe("");
       // Every transition came about; how quickly is for the drills to say.
       const happened = [
@@ -47,7 +49,7 @@ describe("keepalived", () => {
         "tieLost",
         "tieWon",
         "answered",
-        ...(way.version === 3 ? ["learned"] : []),
+        ...(way.version === 3 ? ["slowMaster", "learned"] : []),
       ].filter((name) => rest[name] === undefined);
       expect({ missing: happened }).toEqual({ missing: [] });
       expect(rest).toMatchObject({
