@@ -1,5 +1,6 @@
-// `npm run bench:failover [-- --quick] [-- --aims] [-- --minutes N]`: nines and keepalived (with nftables DNAT) in the
-// same lab, in turn, A B A B. Writes bench/results/failover.json and prints both.
+// `npm run bench:failover`: nines and keepalived (with nftables DNAT) in the same lab, in turn, A B A B.
+// Writes bench/results/failover.json and prints both. Behind --: --quick (2 repeats instead of 10), --repeat N,
+// --aims, --minutes N (starvation too), --only power-cut,switchover, --report (timelines in reports/failover).
 import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus, release } from "node:os";
 import { loadSite } from "../src/config/load.ts";
@@ -20,13 +21,20 @@ const after = (flag: string): number | undefined => {
   return at < 0 ? undefined : Number(process.argv[at + 1]);
 };
 const minutes = after("--minutes");
+const only = process.argv.includes("--only")
+  ? (process.argv[process.argv.indexOf("--only") + 1] ?? "").split(",")
+  : undefined;
 
 if (!insideLab()) process.exit(await repeatInLab("bench-failover"));
 
 const { site } = await loadSite(SITE);
 const promises = promisesOf(site);
 const wanted = (name: string, onlyByName: boolean | undefined): boolean =>
-  onlyByName === true ? name === "starvation" && minutes !== undefined : name !== "forward-drop";
+  only !== undefined
+    ? only.includes(name)
+    : onlyByName === true
+      ? name === "starvation" && minutes !== undefined
+      : name !== "forward-drop";
 const drills = allDrills({ minutes: minutes ?? 10 }).filter(({ name, onlyByName }) =>
   wanted(name, onlyByName),
 );

@@ -4,13 +4,18 @@ import type { NodeStatus, ProcessStatus } from "../../contracts/api.ts";
 import { hostClock } from "../host-clock.ts";
 import type { Lab } from "../lab.ts";
 import { runtimeOf } from "../outer.ts";
-import { entryCommand } from "../shell.ts";
 import { askControl } from "./control.ts";
 import { LogKeeper } from "./log-keeper.ts";
 import type { RoleEvent, Subject } from "./subject.ts";
 
 /** Between two questions to a node; its log tells changes at once, this is for what a log may lose. */
 const ASK_EVERY = 200;
+
+/** The compiled program, also where the lab runs from source: compiling while starting takes seconds. */
+const PROGRAM = new URL(
+  import.meta.url.endsWith(".ts") ? "../../../dist/cli/main.js" : "../../cli/main.js",
+  import.meta.url,
+).pathname;
 
 /** nines itself, as `nines run` starts it on each node. */
 export class Nines implements Subject {
@@ -27,7 +32,7 @@ export class Nines implements Subject {
   }
 
   unavailable(): string | undefined {
-    return undefined;
+    return existsSync(PROGRAM) ? undefined : "nines is not compiled: npm run build";
   }
 
   runtime(node: string): string {
@@ -40,7 +45,8 @@ export class Nines implements Subject {
     const child = this.#lab.spawn(
       node,
       [
-        ...entryCommand("../cli/main"),
+        process.execPath,
+        PROGRAM,
         "run",
         this.#lab.siteFile,
         "--node",
