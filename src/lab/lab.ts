@@ -166,8 +166,12 @@ export class Lab {
       }
   }
 
-  /** Power fails: the cables first, so that no last word gets out, then every process at once. */
+  /**
+   * Power fails: no process says a last word. They are frozen first: one that saw its first cable go would
+   * say goodbye over the second.
+   */
   async cutPower(node: string): Promise<void> {
+    this.signal(this.processes(node), "SIGSTOP");
     await cutCables(this.host(node));
     this.observer.lost(node);
     this.signal(this.processes(node), "SIGKILL");
