@@ -91,7 +91,7 @@ describe("the difference of two sites", () => {
       (d) => {
         must(d.pools["apps"]).backends["app3"] = "10.1.0.13:80";
       },
-      ["pool apps: backends.app3 added: { at: 10.1.0.13:80, weight: 1, maintenance: false }"],
+      ["pool apps: backends.app3 added: { at: 10.1.0.13:80, weight: 1, maintenance: false, backup: false }"],
     ],
     [
       "a backend elsewhere",

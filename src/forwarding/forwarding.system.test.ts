@@ -106,4 +106,19 @@ describe.skipIf(!canNamespace("nft"))("the forwarder with real packets", () => {
       problems: [],
     });
   });
+
+  it("schedules in turn and by source, keeps backups back and clients within their limits", async () => {
+    const scenario = new URL("testing/schedulers-scenario.ts", import.meta.url);
+    const seen = await runScenario<Record<string, Tally> & { reasons: string[]; problem: string }>(scenario);
+    // One address, one backend.
+    expect(Object.values(seen["source"] ?? {})).toEqual([20]);
+    // Exact shares of 2:1, and nothing for the backup.
+    expect(seen["smooth"]).toEqual({ b1: 20, b2: 10 });
+    expect(backends(seen["least"] ?? {})).toEqual(["b1", "b2"]);
+    expect(sum(seen["few"] ?? {}) - (seen["few"]?.["closed"] ?? 0)).toBe(5);
+    expect(seen["slow"]?.["ECONNREFUSED"]).toBeGreaterThan(5);
+    expect(seen["backup"]).toEqual({ b3: 10 });
+    expect(seen.reasons[0]).toBe("unhealthy");
+    expect(seen.problem).toBe("");
+  });
 });

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ip, parsePrefix } from "../base/addresses.ts";
+import { ms } from "../base/time.ts";
 import { siteSchema } from "../config/schema/site.ts";
 import type { HealthState } from "../contracts/forwarding.ts";
 import type { Site, SiteInput } from "../contracts/site.ts";
@@ -12,6 +13,7 @@ import { allocateIds } from "./ids.ts";
 import { type BackendFacts, NO_MEMORY, backendKey, decide } from "./machine.ts";
 import { type TableInput, buildTables, forwarded, siteSeed } from "./policy.ts";
 import { portShare } from "./policy-nat.ts";
+import { factsOf, leastWeights } from "./policy-weights.ts";
 import { recover } from "./recover.ts";
 
 const backends = (count: number) =>
@@ -247,5 +249,71 @@ describe("connections that must go", () => {
     expect(cuts).toMatchObject([{ protocol: "udp", backend: ip("10.2.0.12"), port: 8080, mark: 0x4e000001 }]);
     expect(cutsAfter(input(site, ["b2"]), input(site, ["b2"]))).toEqual([]);
     expect(cutsAfter(undefined, before)).toEqual([]);
+  });
+});
+
+describe("weights that change by themselves", () => {
+  const told = (backend: string, since: number) => ({
+    pool: "apps",
+    backend,
+    health: "up" as const,
+    admin: "enabled" as const,
+    reason: "",
+    effectiveWeight: 1,
+    since: ms(since),
+  });
+  it("grow in tenths over the slow start", () => {
+    const site = makeSite({ pools: { apps: { slowStart: "10s", backends: backends(2) } } });
+    const at = (since: number, age: number) => factsOf(site, [told("b1", since)], ms(age));
+    expect(at(0, 0)).toMatchObject({ growing: true });
+    expect(at(0, 0).facts.get("apps/b1")?.weight).toBeCloseTo(0.1);
+    expect(at(3000, 2500).facts.get("apps/b1")?.weight).toBeCloseTo(0.5);
+    expect(at(9000, 1000)).toEqual({
+      growing: false,
+      facts: new Map([["apps/b1", { health: "up", admin: "enabled" }]]),
+    });
+  });
+  it("send new connections to where fewest are", () => {
+    const forward = { pool: "apps", scheduler: "least-connections" as const };
+    const site = makeSite({ services: { web: { on: "edge", listen: "10.0.0.1:80/tcp", forward } } });
+    const given = input(site, ["b4"]);
+    const flows = (last: number, count: number) => ({
+      service: 1,
+      backend: Uint8Array.of(10, 2, 0, last),
+      port: 8080,
+      flows: count,
+    });
+    const weights = leastWeights(given, [flows(11, 90), flows(12, 10), { ...flows(13, 50), service: 2 }]);
+    const [b1 = 0, b2 = 0, b3 = 0, b4] = ["b1", "b2", "b3", "b4"].map((one) => weights.get("web")?.get(one));
+    expect(b1).toBeLessThan(b2);
+    expect(b2).toBeLessThan(b3);
+    expect(b4).toBeUndefined();
+    const slots = only(buildTables({ ...given, weights })).sets.find((one) => one.name === "slots-web");
+    const targets = [...(slots?.elements.values() ?? [])].map((one) => (one.data as Uint8Array)[3]);
+    expect(targets.filter((one) => one === 13).length).toBeGreaterThan(targets.length / 2);
+  });
+  it("keep backups back while another is healthy", () => {
+    const pools = {
+      apps: { backends: { b1: "10.2.0.11:80", b2: { address: "10.2.0.12:80", backup: true } } },
+    };
+    const weights = (down: readonly string[]) =>
+      input(makeSite({ pools }), down)
+        .pools.get("apps")
+        ?.backends.map((one) => one.weight);
+    expect(weights([])).toEqual([1, 0]);
+    expect(weights(["b1"])).toEqual([0, 1]);
+    expect(weights(["b1", "b2"])).toEqual([0, 0]);
+  });
+  it("stop a client at its limits before anything else", () => {
+    const forward = { pool: "apps", limits: { sourceConnections: 5, sourceRate: 10 } };
+    const site = makeSite({ services: { web: { on: "edge", listen: "10.0.0.1:80/tcp", forward } } });
+    const table = only(tables(site));
+    expect(comments(table, "service-web")).toEqual([
+      "new connections per second of one client",
+      "connections of one client",
+      "service web",
+      "choose a backend",
+    ]);
+    expect(recover([table]).serviceIds).toEqual(new Map([["web", 1]]));
   });
 });

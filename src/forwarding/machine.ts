@@ -85,7 +85,9 @@ function decidePool(
     return { name: backendName, backend, key, weight, admin, up, health: fact.health, wasUp };
   });
   const allowed = all.filter((one) => one.admin === "enabled" && one.weight > 0);
-  const healthy = allowed.filter((one) => one.up);
+  const well = allowed.filter((one) => one.up);
+  const primary = well.filter((one) => !one.backend.backup);
+  const healthy = primary.length > 0 ? primary : well;
   let chosen = healthy;
   let reason = `${healthy.length} of ${all.length} backends take connections`;
   if (healthy.length === 0) {
@@ -114,11 +116,13 @@ function decidePool(
           : one.weight === 0
             ? "weight 0: established connections stay, new ones go elsewhere"
             : one.up
-              ? one.health === "up"
-                ? "healthy"
-                : one.wasUp
-                  ? "health unknown, was up before"
-                  : "health unknown, given a chance"
+              ? !takes
+                ? "backup: healthy, waits until no other backend is"
+                : one.health === "up"
+                  ? "healthy"
+                  : one.wasUp
+                    ? "health unknown, was up before"
+                    : "health unknown, given a chance"
               : takes
                 ? `${one.health}, used since no backend is healthy`
                 : one.health === "unknown"

@@ -34,6 +34,8 @@ export interface ServiceInput {
   readonly id: number;
   /** Of the site: all nodes hash alike. */
   readonly seed: number;
+  /** Instead of the pool's, by backend: least connections. */
+  readonly weights?: ReadonlyMap<string, number> | undefined;
 }
 
 const isRange = (listen: Listen): boolean => listen.ports[0] !== listen.ports[1];
@@ -51,13 +53,15 @@ export const chainOf = (name: string, listen: Listen): string =>
 export const ofFamily = (pool: PoolDecision, family: Family): readonly BackendDecision[] =>
   pool.backends.filter((one) => ipFamily(one.backend.at.address) === family);
 
+const CONSISTENT: ReadonlySet<string> = new Set(["maglev", "source"]);
+
 /** Which backend each slot leads to, by name; empty where nobody takes connections. */
 export function slotsOf(input: ServiceInput): readonly string[] {
   const weighted: Weighted[] = ofFamily(input.pool, input.family).map(({ name, weight }) => ({
     name,
-    weight,
+    weight: weight === 0 ? 0 : (input.weights?.get(name) ?? weight),
   }));
-  return input.service.forward.scheduler === "maglev"
+  return CONSISTENT.has(input.service.forward.scheduler)
     ? maglev(weighted, MAGLEV_SLOTS, input.seed)
     : smoothSequence(weighted, MAGLEV_SLOTS);
 }
@@ -75,11 +79,12 @@ export function serviceParts(input: ServiceInput): {
     return { sets: [], chains: [...chains.keys()].map((name) => ({ name, rules })) };
   }
   const takers = ofFamily(input.pool, input.family).filter((one) => one.weight > 0);
-  const sets: NftSet[] = [];
+  const limits = limitParts(input);
+  const sets: NftSet[] = [...limits.sets];
   const built: NftChain[] = [];
   for (const [name, listen] of chains) {
     const kept = takers.filter((one) => keepsPort(listen, one));
-    const rules = markRules(input);
+    const rules = [...limits.rules, ...markRules(input)];
     if (kept.length > 0) {
       const set = slotSet(input, `keep-${input.name}.${listen.ports[0]}`, slots, kept, false);
       sets.push(set);
@@ -90,7 +95,7 @@ export function serviceParts(input: ServiceInput): {
   }
   if (built.some((chain) => chain.rules.some((rule) => rule.comment === CHOOSE)))
     sets.push(slotSet(input, `slots-${input.name}`, slots, takers, true));
-  return { sets, chains: built };
+  return { sets, chains: [...built, ...limits.chains] };
 }
 
 /** What the flows room listens for: new, destroy, assured (bits of enum ip_conntrack_events). */
@@ -118,10 +123,10 @@ function markRules(input: ServiceInput): NftRule[] {
 }
 
 /** ICMP 3/3 and ICMPv6 1/4: port unreachable. */
-function rejectRules(family: Family): NftRule[] {
+function rejectRules(family: Family, comment = "no backend takes connections"): NftRule[] {
   return [
     {
-      comment: "no backend takes connections",
+      comment,
       expressions: [
         { kind: "meta", key: "l4proto", register: 0 },
         isEqual(0, Uint8Array.of(PROTOCOLS.tcp)),
@@ -129,7 +134,7 @@ function rejectRules(family: Family): NftRule[] {
       ],
     },
     {
-      comment: "no backend takes connections",
+      comment,
       expressions: [{ kind: "reject", type: "icmp", code: family === 4 ? 3 : 4 }],
     },
   ];
@@ -139,14 +144,62 @@ function rejectRules(family: Family): NftRule[] {
 function slotNumber(input: ServiceInput): Expression[] {
   const { family, seed } = input;
   const to = 1;
-  if (input.service.forward.scheduler !== "maglev")
+  if (!CONSISTENT.has(input.service.forward.scheduler))
     return [{ kind: "numgen", to, modulus: MAGLEV_SLOTS, type: "incremental" }];
   const words = addressWords(family);
+  const modulus = MAGLEV_SLOTS;
+  if (input.service.forward.scheduler === "source")
+    return [sourceAddress(family, 2), { kind: "jhash", from: 2, length: 4 * words, to, modulus, seed }];
   return [
     sourceAddress(family, 2),
     payload("transport", 0, 2, 2 + words),
-    { kind: "jhash", from: 2, length: 4 * words + 4, to, modulus: MAGLEV_SLOTS, seed },
+    { kind: "jhash", from: 2, length: 4 * words + 4, to, modulus, seed },
   ];
+}
+
+/** Clients whose limits are kept at a time, per service: beyond it new clients go without. */
+const CLIENTS = 65_535;
+/** A client that sends nothing for so long, in milliseconds, begins its rate anew. */
+const FORGET = 10_000;
+
+/** What one client address may do; before anything else, and answered like a service without a backend. */
+function limitParts(input: ServiceInput): { sets: NftSet[]; rules: NftRule[]; chains: NftChain[] } {
+  const { limits } = input.service.forward;
+  const { sourceConnections, sourceRate } = limits ?? {};
+  if (!limits || (sourceConnections === undefined && sourceRate === undefined))
+    return { sets: [], rules: [], chains: [] };
+  const chain = `limit-${input.name}`;
+  const key = [addressType(input.family)];
+  const sets: NftSet[] = [];
+  const rules: NftRule[] = [];
+  const reject: Expression = { kind: "verdict", verdict: { code: "goto", chain } };
+  const limit = (set: NftSet, comment: string, expression: Expression, op: "add" | "update"): void => {
+    sets.push(set);
+    rules.push({
+      comment,
+      expressions: [
+        sourceAddress(input.family, 2),
+        { kind: "dynset", op, set: set.name, key: 2, expressions: [expression] },
+        reject,
+      ],
+    });
+  };
+  const base = { key, dynamic: true, size: CLIENTS, elements: new Map() };
+  if (sourceRate !== undefined)
+    limit(
+      { ...base, name: `rate-${input.name}`, timeout: FORGET },
+      "new connections per second of one client",
+      { kind: "limit", rate: sourceRate, unit: 1, burst: limits.sourceBurst, over: true },
+      "update",
+    );
+  if (sourceConnections !== undefined)
+    limit(
+      { ...base, name: `clients-${input.name}` },
+      "connections of one client",
+      { kind: "connlimit", count: sourceConnections, over: true },
+      "add",
+    );
+  return { sets, rules, chains: [{ name: chain, rules: rejectRules(input.family, "a client's limit") }] };
 }
 
 const CHOOSE = "choose a backend";

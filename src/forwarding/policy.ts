@@ -60,6 +60,8 @@ export interface TableInput {
   readonly pools: ReadonlyMap<string, PoolDecision>;
   readonly serviceIds: Ids;
   readonly prefixes: readonly IpPrefix[];
+  /** Weights by service and backend that replace the pool's: least connections. */
+  readonly weights?: ReadonlyMap<string, ReadonlyMap<string, number>>;
   /** The kernel has persistent tables with an owner. */
   readonly owned: boolean;
 }
@@ -80,7 +82,7 @@ export function serviceInputs(input: TableInput, family: Family): ServiceInput[]
     const pool = input.pools.get(service.forward.pool);
     const id = input.serviceIds.get(name);
     if (listen.length === 0 || !pool || id === undefined) return [];
-    return [{ name, service, family, listen, pool, id, seed }];
+    return [{ name, service, family, listen, pool, id, seed, weights: input.weights?.get(name) }];
   });
 }
 

@@ -20,11 +20,13 @@ export function recover(tables: readonly NftTable[]): Recovered {
     for (const chain of table.chains) {
       // The part after a dot tells the chains of a service's port ranges apart.
       const name = /^service-([^.]+)/.exec(chain.name)?.[1];
-      const marking = chain.rules[0]?.expressions.find((one) => one.kind === "bitwise");
-      if (name === undefined || !marking) continue;
-      const ours = readHostU32(marking.mask) === ~MARK_MASK >>> 0;
+      // Limits may come before the rule that sets the mark.
+      const marking = chain.rules
+        .flatMap((rule) => rule.expressions)
+        .find((one) => one.kind === "bitwise" && readHostU32(one.mask) === ~MARK_MASK >>> 0);
+      if (name === undefined || marking?.kind !== "bitwise") continue;
       const id = readHostU32(marking.xor) & LAST_SERVICE;
-      if (ours && id > 0) serviceIds.set(name, id);
+      if (id > 0) serviceIds.set(name, id);
     }
     // `connections` names every backend of every service; the service's slots say who takes connections.
     const targets = new Map<string, Set<string>>();

@@ -1,7 +1,7 @@
 import type { IpPrefix } from "../base/addresses.ts";
 import { OperationalError, messageOf } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import { type Clock, type Timer, addTime, ms } from "../base/time.ts";
+import { type Clock, type MonotonicMs, type Timer, addTime, ms, timeSince } from "../base/time.ts";
 import type { BackendStatus, ForwardedCounters, ForwardedService } from "../contracts/forwarding.ts";
 import type { MetricSample } from "../contracts/metrics.ts";
 import type { Site } from "../contracts/site.ts";
@@ -14,14 +14,8 @@ import { explainServices } from "./explain.ts";
 import { kernelFlows } from "./flow-table.ts";
 import { type Ids, allocateIds } from "./ids.ts";
 import { localPrefixes } from "./links.ts";
-import {
-  type BackendFacts,
-  type Memory,
-  NO_MEMORY,
-  type PoolDecision,
-  backendKey,
-  decide,
-} from "./machine.ts";
+import { type Memory, NO_MEMORY, type PoolDecision, backendKey, decide } from "./machine.ts";
+import { factsOf, leastWeights, needsCounts, sameWeights } from "./policy-weights.ts";
 import { LAST_SERVICE } from "./marks.ts";
 import { FAMILIES, TABLE, type TableInput, buildTables, forwarded } from "./policy.ts";
 import type { FlowTable } from "./ports.ts";
@@ -45,10 +39,11 @@ const TICK = ms(5);
 /** How often the kernel is compared with what should be. */
 const CHECK = ms(500);
 
-/** What the tables are made of, from the last decision. */
 interface Wanted {
   readonly site: Site;
   readonly statuses: readonly BackendStatus[];
+  /** When the statuses were told; their `since` counts from here. */
+  readonly at: MonotonicMs;
 }
 
 /**
@@ -72,6 +67,9 @@ export class Forwarder {
   #check: Timer | undefined;
   #running: Promise<void> = Promise.resolve();
   #problem = "";
+  /** A backend is in its slow start. */
+  #growing = false;
+  #weights: ReadonlyMap<string, ReadonlyMap<string, number>> = new Map();
   #stopped = false;
   #generation = -1;
 
@@ -108,7 +106,7 @@ export class Forwarder {
 
   /** What shall be forwarded, and how its backends are. Reaches the kernel within a few milliseconds. */
   apply(site: Site, backends: readonly BackendStatus[]): void {
-    this.#wanted = { site, statuses: backends };
+    this.#wanted = { site, statuses: backends, at: this.#options.clock.monotonic() };
     this.#schedule();
   }
 
@@ -239,10 +237,10 @@ export class Forwarder {
     this.#installed = found;
   }
 
-  #decide({ site, statuses }: Wanted): { input: TableInput; memory: Memory } {
-    const facts = new Map<string, BackendFacts>(
-      statuses.map((one) => [backendKey(one.pool, one.backend), { health: one.health, admin: one.admin }]),
-    );
+  #decide({ site, statuses, at }: Wanted): { input: TableInput; memory: Memory } {
+    const now = this.#options.clock.monotonic();
+    const { facts, growing } = factsOf(site, statuses, timeSince(now, at));
+    this.#growing = growing;
     const { pools, memory } = decide(site.pools, facts, this.#memory, this.#known);
     const names = forwarded(site).map(([name]) => name);
     this.#serviceIds = allocateIds(this.#serviceIds, names, LAST_SERVICE);
@@ -252,6 +250,7 @@ export class Forwarder {
       pools: new Map(pools.map((one) => [one.pool, one])),
       serviceIds: this.#serviceIds,
       prefixes: (this.#options.prefixes ?? localPrefixes)(),
+      weights: this.#weights,
       owned: this.#owned,
     };
     return { input, memory };
@@ -329,13 +328,11 @@ export class Forwarder {
 
   /** Repairs what somebody else changed: tables, settings, our own networks. */
   async #inspect(): Promise<void> {
-    const input = this.#input;
-    if (!input || !this.#wanted) return;
+    if (!this.#input || !this.#wanted) return;
     const prefixes = (this.#options.prefixes ?? localPrefixes)();
-    if (JSON.stringify(prefixes) !== JSON.stringify(input.prefixes)) {
-      await this.#converge(this.#wanted);
-      return;
-    }
+    const moved = JSON.stringify(prefixes) !== JSON.stringify(this.#input.prefixes);
+    if ((await this.#weigh(this.#input)) || this.#growing || moved) await this.#converge(this.#wanted);
+    const input = this.#input;
     if (await this.#untouched()) {
       await this.#install(input);
       return;
@@ -349,6 +346,15 @@ export class Forwarder {
       changes: changed,
       reason: "somebody else changed the tables",
     });
+  }
+
+  /** Least connections: new weights from the connections that each backend has. Answers whether they changed. */
+  async #weigh(input: TableInput): Promise<boolean> {
+    if (!needsCounts(input)) return false;
+    const weights = leastWeights(input, await this.#flows.count());
+    const changed = !sameWeights(weights, this.#weights);
+    this.#weights = weights;
+    return changed;
   }
 
   /**

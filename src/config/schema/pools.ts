@@ -4,12 +4,18 @@ import { command } from "./redundancy.ts";
 import { durationBetween, ipPort, name, port } from "./common.ts";
 
 export const backendSchema = z.union([
-  ipPort().transform((at) => ({ at, weight: 1, maintenance: false, zone: undefined })),
+  ipPort().transform((at) => ({ at, weight: 1, maintenance: false, backup: false, zone: undefined })),
   z
     .strictObject({
       address: ipPort().describe("Where it listens."),
       weight: z.int().min(0).max(256).default(1).describe("Share of new connections; 0 drains."),
       maintenance: z.boolean().default(false).describe("Out of service until the site file says otherwise."),
+      backup: z
+        .boolean()
+        .default(false)
+        .describe(
+          "Takes connections only while no other backend of the pool is healthy (forwarded services).",
+        ),
       zone: name().optional().describe("Failure zone."),
     })
     .transform(({ address, ...rest }) => ({ at: address, ...rest, zone: rest.zone })),
@@ -68,6 +74,9 @@ export const checkSchema = z.union([
 export const poolSchema = z.strictObject({
   backends: z.record(name(), backendSchema).describe("Address and port each, or a mapping."),
   check: checkSchema.optional().describe("Without a check, backends always count as healthy."),
+  slowStart: duration()
+    .prefault("0s")
+    .describe("A backend that came back gets to its full weight over this time (forwarded services)."),
   allDown: z
     .enum(["all", "none", "last"])
     .default("none")

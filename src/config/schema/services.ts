@@ -40,13 +40,41 @@ const listen = () =>
 
 export const forwardSchema = z.strictObject({
   pool: name(),
-  scheduler: z.enum(["maglev"]).default("maglev"),
+  scheduler: z
+    .enum(["maglev", "source", "smooth", "least-connections"])
+    .default("maglev")
+    .describe(
+      "maglev: by the client's address and port; source: by its address alone, so that a client stays with its backend; smooth: in turn; least-connections: in turn, weighted once a second by the connections that each has. With maglev and source all nodes choose alike.",
+    ),
   masquerade: z
     .union([z.literal(false), ipAddress()])
     .default(false)
     .describe(
       "Replace the client's address by this virtual address of the same router; needed where backends do not route back through it.",
     ),
+  limits: z
+    .strictObject({
+      sourceConnections: z
+        .int()
+        .min(1)
+        .max(1_000_000)
+        .optional()
+        .describe("Connections of one client address at a time; more are rejected."),
+      sourceRate: z
+        .int()
+        .min(1)
+        .max(1_000_000)
+        .optional()
+        .describe("New connections of one client address per second; more are rejected."),
+      sourceBurst: z
+        .int()
+        .min(1)
+        .max(1_000_000)
+        .default(5)
+        .describe("How many above the rate are let through at once."),
+    })
+    .optional()
+    .describe("Limits per client address, kept by the kernel on each node by itself."),
 });
 
 type Parsed = z.output<typeof looseSchema>;

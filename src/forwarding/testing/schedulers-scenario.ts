@@ -1,0 +1,60 @@
+/** Schedulers, backup backends, limits per client. */
+import { finish, sh } from "../../linux/nftables/testing/namespace.ts";
+import { Forwarder } from "../service.ts";
+import { client, clock, log, logged, makeWorld, site, status, tally } from "./world.ts";
+
+await makeWorld();
+const c = client("c");
+const forward = (more: object) => ({ pool: "apps", ...more });
+const on = "edge";
+const whole = site({
+  pools: {
+    apps: {
+      backends: {
+        b1: { address: "10.2.0.11:8080", weight: 2 },
+        b2: "10.2.0.12:8080",
+        b3: { address: "10.2.0.13:8080", backup: true },
+      },
+    },
+  },
+  services: {
+    source: { on, listen: "10.0.0.1:81/tcp", forward: forward({ scheduler: "source" }) },
+    smooth: { on, listen: "10.0.0.1:82/tcp", forward: forward({ scheduler: "smooth" }) },
+    least: { on, listen: "10.0.0.1:83/tcp", forward: forward({ scheduler: "least-connections" }) },
+    few: { on, listen: "10.0.0.1:84/tcp", forward: forward({ limits: { sourceConnections: 5 } }) },
+    slow: { on, listen: "10.0.0.1:85/tcp", forward: forward({ limits: { sourceRate: 2, sourceBurst: 3 } }) },
+  },
+});
+const lb1 = await Forwarder.open({ clock, log, node: "lb1" });
+lb1.apply(whole, []);
+await lb1.settled();
+const ask = async (port: number, count: number) =>
+  tally(await c({ op: "tcp", host: "10.0.0.1", port, count }));
+const source = await ask(81, 20);
+const smooth = await ask(82, 30);
+await c({ op: "open", host: "10.0.0.1", port: 84, count: 8 });
+const few = tally(await c({ op: "say" }));
+const slow = await ask(85, 12);
+const least = await ask(83, 30);
+lb1.apply(whole, [status("apps", "b1", "down"), status("apps", "b2", "down")]);
+await lb1.settled();
+const backup = await ask(82, 10);
+const reasons = lb1
+  .explain()
+  .find((one) => one.service === "smooth")
+  ?.backends.map((one) => one.reason);
+const listed = sh("nft -j list ruleset").length > 1000;
+const problem = lb1.problem();
+await lb1.stop(true);
+finish({
+  source,
+  smooth,
+  few,
+  slow,
+  least,
+  backup,
+  reasons,
+  listed,
+  problem,
+  logged: logged.map((one) => one.event),
+});
