@@ -286,7 +286,7 @@ export class Forwarder {
       if (desired) changes.push(...diffTables(current, desired));
       else if (current) changes.push({ place: { family, table: TABLE }, op: "delete-table" });
     }
-    if (changes.some((one) => one.op === "delete-elements") && this.#input)
+    if (changes.some((one) => one.op === "delete-elements" && one.set.counter) && this.#input)
       await this.#counters.collect(this.#nftables, this.#installed, this.#input);
     await this.#nftables.apply(changes);
     if (changes.length > 0) {
