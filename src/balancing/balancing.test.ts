@@ -55,18 +55,18 @@ describe("maglev", () => {
     );
   });
   it("moves few slots of the others when one goes", () => {
-    fc.assert(
-      fc.property(pool(20, fc.constant(1)), fc.nat(), (backends, seed) => {
-        fc.pre(backends.length > 2);
-        const [gone, ...rest] = backends;
-        const before = maglev(backends, MAGLEV_SLOTS, seed);
-        const after = maglev(rest, MAGLEV_SLOTS, seed);
-        const moved = before.filter((name, slot) => name !== gone?.name && name !== after[slot]).length;
-        // A modulo would move nearly all: (n-1)/n of the slots.
-        expect(moved / MAGLEV_SLOTS).toBeLessThan(0.15);
-      }),
-      { numRuns: 100 },
-    );
+    // Deterministic, and on average: a single unlucky pair of permutations may move a sixth.
+    for (const count of [3, 5, 10, 20]) {
+      let moved = 0;
+      for (let seed = 0; seed < 50; seed++) {
+        const backends = Array.from({ length: count }, (_, i) => ({ name: `app${i}`, weight: 1 }));
+        const before = maglev(backends, MAGLEV_SLOTS, seed * 7919);
+        const after = maglev(backends.slice(1), MAGLEV_SLOTS, seed * 7919);
+        moved += before.filter((name, slot) => name !== "app0" && name !== after[slot]).length;
+      }
+      // A modulo would move nearly all: (n-1)/n of the slots.
+      expect(moved / 50 / MAGLEV_SLOTS).toBeLessThan(0.06);
+    }
   });
   it("is empty where nobody takes anything", () => {
     expect(maglev([], 13, 1)).toEqual([]);
