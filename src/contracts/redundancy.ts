@@ -96,7 +96,7 @@ export interface RedundancyPlan {
 
 export type BrainToRedundancy =
   | { readonly type: "plan"; readonly plan: RedundancyPlan }
-  /** Sent on change and at least once a second; its absence for 3 s counts as the brain's silence. */
+  /** Sent on change and at least once a second; its absence for 10 s counts as the brain's silence. */
   | {
       readonly type: "facts";
       readonly facts: readonly { readonly name: string; readonly good: boolean; readonly reason: string }[];

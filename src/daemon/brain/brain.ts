@@ -16,7 +16,7 @@ import { type Facts, alarms, named, poolStatuses, reportedTracks, serviceStatuse
 import { RedundancyLink } from "./redundancy-link.ts";
 import { ScriptWatcher } from "./scripts.ts";
 
-/** Facts go to the redundancy process on every change and this often; without them for 3 s we count as silent. */
+/** Facts go to the redundancy process on every change and this often; without them for 10 s we count as silent. */
 const FACTS_EVERY = seconds(1);
 
 /** The process that knows the site: checks backends, keeps the forwarding tables, answers the control API. */
