@@ -51,7 +51,7 @@ async function until(what: () => boolean, within = 10_000): Promise<boolean> {
 /** A process that holds a lab as `nines drill` does, in its own process group. */
 async function holder(name: string): Promise<{ child: ChildProcess; lab: number }> {
   const code = `const { startLab } = await import(${JSON.stringify(new URL("./outer.ts", import.meta.url).href)});
-    startLab(${JSON.stringify(name)}, ["sh", "-c", "ip netns add x; sleep 600 & sleep 601"]);
+    startLab(${JSON.stringify(name)}, ["sh", "-c", "mount -t tmpfs tmpfs /run && ip netns add x; sleep 600 & sleep 601"]);
     setInterval(() => {}, 1000);`;
   const child = spawn(
     process.execPath,
