@@ -9,27 +9,29 @@ import { type MatchInput, cookieValue } from "../routing/policy-match.ts";
 import { normalPath } from "../routing/policy-path.ts";
 import { redirectTarget } from "../routing/policy-rewrite.ts";
 import type { BackendState } from "./backend.ts";
-import { latin1 } from "./channel.ts";
-import { clientOf, forwardedLines, type ClientInfo } from "./client-info.ts";
+import { clientOf, type ClientInfo } from "./client-info.ts";
 import { type CompressTarget, Compressor, chooseEncoding } from "./compress.ts";
 import type { Downstream } from "./downstream.ts";
 import { keptLines } from "./lines.ts";
 import { count } from "./metrics.ts";
 import { type MiddlewareHost, type MiddlewareView, runMiddleware } from "./middleware.ts";
 import { replyFor } from "./replies.ts";
-import type { EngineCore, QueuedExchange, Upstream, UpstreamFailure, UpstreamOwner } from "./ports.ts";
+import { RequestBody, requestFields } from "./request.ts";
+import type { EngineCore, Upstream, UpstreamFailure } from "./ports.ts";
+import { Tries, type TriesHost } from "./tries.ts";
 
-const IDEMPOTENT = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
 const BODILESS_LENGTH = -1;
 
-/** One request and its response: which route, which backend, and what was tried. */
-export class Exchange implements QueuedExchange, MatchInput, UpstreamOwner, MiddlewareHost, CompressTarget {
+/** One request and its response: which route, and what goes to whom. Where it is tried is `Tries`' to know. */
+export class Exchange implements TriesHost, MatchInput, MiddlewareHost, CompressTarget {
   readonly head: Head;
   readonly downstream: Downstream;
   readonly service: ServicePlan;
   readonly connection: ClientInfo;
   readonly started: number;
   readonly #engine: EngineCore;
+  readonly #tries: Tries;
+  readonly #body = new RequestBody();
 
   host = "";
   path = "";
@@ -39,34 +41,17 @@ export class Exchange implements QueuedExchange, MatchInput, UpstreamOwner, Midd
   client = "";
   id = "";
   route: RoutePlan | undefined;
-  backend: BackendState | undefined;
   upstream: Upstream | undefined;
   upgrading = false;
-  /** The request's last byte has come. */
-  requestDone = false;
   /** A final response's head has gone to the client. */
   responding = false;
   finished = false;
-  attempts = 0;
   status = 0;
   bytesOut = 0;
   reason = "";
   totalDeadline = Number.POSITIVE_INFINITY;
-  queueDeadline = Number.POSITIVE_INFINITY;
   view: MiddlewareView | undefined;
-
-  #received = 0;
-  #tried: Set<BackendState> | undefined;
-  /** The body so far, framed for the backend, while it may have to be sent again. */
-  #replay: string | undefined = "";
-  /** What came while there was no backend yet. */
-  #held = "";
-  #chunked = false;
-  #stuck: BackendState | undefined;
-  #stickyLine = "";
   #compressor: Compressor | undefined;
-  #waitingFor: RoutePlan["pools"][number]["pool"] | undefined;
-  #sentAt = 0;
 
   constructor(
     engine: EngineCore,
@@ -81,10 +66,18 @@ export class Exchange implements QueuedExchange, MatchInput, UpstreamOwner, Midd
     this.downstream = downstream;
     this.head = head;
     this.started = engine.now;
+    this.#tries = new Tries(engine, this);
   }
 
   get method(): string {
     return this.head.method;
+  }
+  get scheme(): "http" | "https" {
+    return this.connection.https ? "https" : "http";
+  }
+  /** The request's last byte has come. */
+  get requestDone(): boolean {
+    return this.#body.done;
   }
   field(id: number): string | undefined {
     return this.head.all(id);
@@ -93,8 +86,6 @@ export class Exchange implements QueuedExchange, MatchInput, UpstreamOwner, Midd
   /** Finds the route and sets off. The answer may have been given when this returns. */
   begin(): void {
     const { head, service } = this;
-    this.#chunked = head.framing === Framing.chunked;
-    this.requestDone = false;
     const split = this.#engine.splitHost(head.authority);
     this.host = split;
     this.#splitTarget(head.target);
@@ -177,67 +168,7 @@ export class Exchange implements QueuedExchange, MatchInput, UpstreamOwner, Midd
       return;
     }
     if (route.rewrite !== undefined) this.target = route.rewrite(this.target);
-    route.budget.request(this.#engine.now);
-    if (!this.retry()) this.#enqueue();
-  }
-
-  get scheme(): "http" | "https" {
-    return this.connection.https ? "https" : "http";
-  }
-
-  /** One try: false where every usable backend is at its limit and the request should wait. */
-  retry(): boolean {
-    if (this.finished) return true;
-    const engine = this.#engine;
-    const route = this.route!;
-    const backend = this.#choose(route);
-    if (backend === undefined) {
-      const pool = this.#pool(route);
-      if (
-        this.#tried === undefined &&
-        pool.full(engine.now) &&
-        pool.queue.length < route.settings.limits.queue
-      ) {
-        return false;
-      }
-      if (this.#tried !== undefined) this.reply(502, this.reason === "" ? "lost" : this.reason);
-      else this.reply(503, pool.full(engine.now) ? "queue-full" : "no-backend");
-      return true;
-    }
-    this.#leaveQueue();
-    this.backend = backend;
-    backend.inflight++;
-    this.attempts++;
-    this.upstream = engine.acquire(this, backend, route);
-    this.#send(this.upstream);
-    return true;
-  }
-
-  #pool(route: RoutePlan): RoutePlan["pools"][number]["pool"] {
-    if (route.pools.length === 1) return route.pools[0]!.pool;
-    this.#canary ??= this.#engine.weightedPool(route);
-    return this.#canary;
-  }
-  #canary: RoutePlan["pools"][number]["pool"] | undefined;
-
-  #choose(route: RoutePlan): BackendState | undefined {
-    const engine = this.#engine;
-    const { sticky } = route;
-    if (sticky !== undefined && this.#tried === undefined) {
-      const cookie = cookieValue(this.head.all(Field.cookie), sticky.cookie);
-      const id = cookie === undefined ? undefined : sticky.read(cookie);
-      if (id !== undefined) {
-        for (const { pool } of route.pools) {
-          const wanted = pool.backends.find((backend) => backend.id === id);
-          if (wanted?.keepsSessions && !wanted.outlier.ejected(engine.now)) {
-            this.#stuck = wanted;
-            return wanted.inflight < route.pick.requests ? wanted : undefined;
-          }
-        }
-      }
-    }
-    const key = route.hashes ? this.keyOf(route.key) : "";
-    return this.#pool(route).pick(engine.now, route.pick, key, this.#tried);
+    this.#tries.start(route);
   }
 
   keyOf(key: KeyKind): string {
@@ -259,86 +190,35 @@ export class Exchange implements QueuedExchange, MatchInput, UpstreamOwner, Midd
     }
   }
 
-  #enqueue(): void {
-    const pool = this.#pool(this.route!);
-    pool.queue.push(this);
-    this.#waitingFor = pool;
-    this.queueDeadline = this.#engine.now + this.route!.settings.limits.wait;
-    this.#engine.event("queued");
-  }
-
-  #leaveQueue(): void {
-    const pool = this.#waitingFor;
-    if (pool === undefined) return;
-    this.#waitingFor = undefined;
-    this.queueDeadline = Number.POSITIVE_INFINITY;
-    const at = pool.queue.indexOf(this);
-    if (at >= 0) pool.queue.splice(at, 1);
-  }
-
-  /** The request's head, as text. The caller flushes, so that a small body goes with it. */
-  #send(upstream: Upstream): void {
-    this.#sentAt = this.#engine.now;
-    upstream.out += this.#requestHead(upstream) + (this.attempts > 1 ? (this.#replay ?? "") : this.#held);
-    this.#held = "";
-    if (upstream.ready && (this.requestDone || this.attempts > 1)) upstream.flush();
-  }
-
-  #requestHead(upstream: Upstream): string {
-    const { head, service, view } = this;
+  /** To a backend: head and what has come of the body. The caller flushes, so that a small body goes with it. */
+  send(upstream: Upstream): void {
+    this.upstream = upstream;
     const route = this.route!;
+    const { head } = this;
     const host =
       route.settings.upstream.host ?? (head.authority === "" ? upstream.backend.address : head.authority);
-    let out =
-      `${head.method} ${this.target} HTTP/1.1\r\nHost: ${host}\r\n` +
-      keptLines(head, route.request.drop, route.request.others, view?.dropped);
-    if (head.framing === Framing.length) out += `Content-Length: ${head.length}\r\n`;
-    else if (this.#chunked) out += "Transfer-Encoding: chunked\r\n";
-    else if (head.method === "POST" || head.method === "PUT" || head.method === "PATCH")
-      out += "Content-Length: 0\r\n";
-    if (this.upgrading) out += "Connection: Upgrade\r\nUpgrade: websocket\r\n";
-    out += forwardedLines(this.connection, service, head);
-    if (service.requestIdField !== 0) out += `${service.requestIdName}: ${this.id}\r\n`;
-    if (service.settings.traceContext && !head.has(Field.traceparent)) {
-      out += `traceparent: 00-${this.#engine.traceId()}-01\r\n`;
-    }
-    return `${out}${route.request.lines}${view?.lines ?? ""}\r\n`;
+    upstream.head(head, this.target, host, requestFields(this, route, this.#engine));
+    this.#body.replay(upstream);
+    if (upstream.ready && (this.requestDone || this.#tries.count > 1)) upstream.flush();
+  }
+
+  resendable(sent: boolean): boolean {
+    return this.#body.resendable(sent);
   }
 
   /** A piece of the request's body. False: pause until the backend takes more. */
   requestBody(bytes: Uint8Array, start: number, end: number, stable: boolean): boolean {
     if (this.finished) return true;
-    const length = end - start;
-    this.#received += length;
-    if (this.route !== undefined && this.#received > this.route.bodyLimit) {
+    const { route } = this;
+    if (route !== undefined && this.#body.received + end - start > route.bodyLimit) {
       this.fail(413, "body-too-large");
       return true;
     }
-    const keep = this.route?.settings.retries.body ?? 0;
-    if (this.#replay !== undefined) {
-      if (this.#received > keep || this.responding) this.#replay = undefined;
-      else this.#replay += this.#framed(bytes, start, end);
-    }
-    const { upstream } = this;
-    if (upstream !== undefined) return upstream.body(bytes, start, end, this.#chunked, stable);
-    this.#held += this.#framed(bytes, start, end);
-    return this.#held.length < 65_536;
-  }
-
-  #framed(bytes: Uint8Array, start: number, end: number): string {
-    const text = latin1(bytes, start, end);
-    return this.#chunked ? `${(end - start).toString(16)}\r\n${text}\r\n` : text;
+    return this.#body.take(bytes, start, end, stable, this.upstream, route?.settings.retries.body ?? 0);
   }
 
   requestEnd(trailers: readonly Trailer[]): void {
-    this.requestDone = true;
-    if (!this.#chunked || this.finished) return;
-    let last = "0\r\n";
-    for (const { name, value } of trailers) last += `${name}: ${value}\r\n`;
-    last += "\r\n";
-    if (this.#replay !== undefined) this.#replay += last;
-    if (this.upstream === undefined) this.#held += last;
-    else this.upstream.out += last;
+    this.#body.end(trailers, this.finished ? undefined : this.upstream);
   }
 
   /** Everything of the request that has come goes out. */
@@ -371,34 +251,36 @@ export class Exchange implements QueuedExchange, MatchInput, UpstreamOwner, Midd
   /** False where the exchange left this connection for another try. */
   responseHead(head: Head, upstream: Upstream): boolean {
     const route = this.route!;
+    const tries = this.#tries;
     const { status } = head;
-    const backend = this.backend!;
-    const now = this.#engine.now;
+    const backend = tries.backend!;
+    const { now } = this.#engine;
     if (status >= 500 && status <= 504) {
       if (status !== 500 && status !== 501) this.#engine.failed(backend, route);
-      if (route.settings.retries.on.includes(status) && this.#mayRetry(true)) {
+      if (route.settings.retries.on.includes(status) && tries.mayRetry(true)) {
         upstream.close();
-        this.#again(backend);
+        tries.again(backend);
         return false;
       }
     } else backend.outlier.success(now);
-    backend.latency.observe(now - this.#sentAt, now as MonotonicMs);
+    backend.latency.observe(now - tries.sentAt, now as MonotonicMs);
     this.status = status;
     this.responding = true;
+    this.#body.forget();
+    this.#answer(head, route, backend);
+    return true;
+  }
+
+  #answer(head: Head, route: RoutePlan, backend: BackendState): void {
+    const { status } = head;
     const { view } = this;
     let lines = keptLines(head, route.response.drop, route.response.others, undefined) + route.response.lines;
-    if (route.sticky !== undefined && this.#stuck !== backend) {
-      this.#stickyLine = `${route.sticky.line(backend.id, this.connection.https)}\r\n`;
-      lines += this.#stickyLine;
+    if (route.sticky !== undefined && !this.#tries.stuckTo(backend)) {
+      lines += `${route.sticky.line(backend.id, this.connection.https)}\r\n`;
     }
     if (view !== undefined && view.editors.length > 0) lines = view.editResponse(status, lines);
     let { framing } = head;
-    let length =
-      head.framing === Framing.length
-        ? head.length
-        : head.has(Field.contentLength)
-          ? head.length
-          : BODILESS_LENGTH;
+    let length = framing === Framing.length || head.has(Field.contentLength) ? head.length : BODILESS_LENGTH;
     if (!route.plain && framing !== Framing.none) {
       const encoding = chooseEncoding(route, this.head, head, this.downstream.version);
       if (encoding !== undefined) {
@@ -418,7 +300,6 @@ export class Exchange implements QueuedExchange, MatchInput, UpstreamOwner, Midd
       length = 0;
     }
     this.downstream.sendHead(status, head.reason, lines, framing, length);
-    return true;
   }
 
   /** False: the upstream pauses until resumeResponse. */
@@ -430,7 +311,7 @@ export class Exchange implements QueuedExchange, MatchInput, UpstreamOwner, Midd
 
   responseEnd(trailers: readonly Trailer[]): void {
     this.upstream = undefined;
-    this.#release();
+    this.#tries.release();
     if (this.#compressor !== undefined) {
       this.#compressor.end(() => this.#finishResponse([]));
       return;
@@ -473,16 +354,16 @@ export class Exchange implements QueuedExchange, MatchInput, UpstreamOwner, Midd
 
   tunnelClosed(): void {
     this.upstream = undefined;
-    this.#release();
+    this.#tries.release();
     this.downstream.breakOff();
     this.complete();
   }
 
   /** The connection to the backend failed in some way; another try where that is safe. */
   upstreamFailed(upstream: Upstream, why: UpstreamFailure, detail: string | undefined): void {
-    const backend = this.backend!;
+    const tries = this.#tries;
+    const backend = tries.backend!;
     const { sent } = upstream;
-    const unsent = sent ? "" : upstream.out;
     upstream.close();
     this.upstream = undefined;
     if (this.finished) return;
@@ -491,7 +372,7 @@ export class Exchange implements QueuedExchange, MatchInput, UpstreamOwner, Midd
     // A kept connection that the backend closed meanwhile says nothing about its health.
     if (upstream.uses === 0 || why !== "lost") this.#engine.failed(backend, this.route!);
     if (this.responding) {
-      this.#release();
+      tries.release();
       this.#engine.event("broken-off");
       this.downstream.breakOff();
       this.complete();
@@ -502,48 +383,16 @@ export class Exchange implements QueuedExchange, MatchInput, UpstreamOwner, Midd
     );
     const stale = upstream.uses > 0 && why === "lost";
     const again = why === "connect" || why === "connect-timeout" || why === "lost";
-    if (again && (wanted || stale) && this.#mayRetry(sent)) {
-      if (this.#replay === undefined) this.#replay = unsent;
-      this.#again(backend, stale);
+    if (again && (wanted || stale) && tries.mayRetry(sent)) {
+      tries.again(backend, stale);
       return;
     }
-    this.#release();
+    tries.release();
     this.reply(
       why === "response-timeout" || why === "idle-timeout" || why === "connect-timeout" ? 504 : 502,
       this.reason,
     );
   }
-
-  /** `sent`: the backend may have acted on it, so only what may happen twice is sent again. */
-  #mayRetry(sent: boolean): boolean {
-    if (this.attempts > this.route!.settings.retries.attempts) return false;
-    if (sent && !IDEMPOTENT.has(this.head.method)) return false;
-    if (this.#replay === undefined && (sent || this.#received > 0)) return false;
-    if (this.upgrading && sent) return false;
-    if (this.route!.budget.take(this.#engine.now)) return true;
-    this.#engine.event("retry-budget-empty");
-    return false;
-  }
-
-  #again(backend: BackendState, same = false): void {
-    this.#release();
-    this.#engine.event("retried");
-    if (!same) (this.#tried ??= new Set()).add(backend);
-    // With no other backend left, the same ones may be tried again.
-    if (this.#tried !== undefined && this.#tried.size >= this.#pool(this.route!).backends.length)
-      this.#tried = new Set();
-    if (!this.retry()) this.#enqueue();
-  }
-
-  #release(): void {
-    const { backend } = this;
-    if (backend === undefined) return;
-    this.backend = undefined;
-    this.#lastBackend = backend;
-    backend.inflight--;
-    this.#engine.freed(backend);
-  }
-  #lastBackend: BackendState | undefined;
 
   /** The client went away. */
   abort(): void {
@@ -571,12 +420,12 @@ export class Exchange implements QueuedExchange, MatchInput, UpstreamOwner, Midd
   }
 
   #dropUpstream(): void {
-    this.#leaveQueue();
+    this.#tries.leaveQueue();
     this.#compressor?.destroy();
     const { upstream } = this;
     this.upstream = undefined;
     upstream?.close();
-    this.#release();
+    this.#tries.release();
   }
 
   /** The proxy's own answer. */
@@ -610,11 +459,11 @@ export class Exchange implements QueuedExchange, MatchInput, UpstreamOwner, Midd
     this.finished = true;
     this.view?.settle();
     const { route, service } = this;
-    const backend = this.#lastBackend;
+    const backend = this.#tries.last;
     const took = this.#engine.now - this.started;
     if (route !== undefined) count(route.counters, this.status, took, this.bytesOut);
     if (backend !== undefined)
-      count(backend.counters, this.status, this.#engine.now - this.#sentAt, this.bytesOut);
+      count(backend.counters, this.status, this.#engine.now - this.#tries.sentAt, this.bytesOut);
     service.log?.add({
       service: service.name,
       route: route?.name ?? "",
@@ -627,7 +476,7 @@ export class Exchange implements QueuedExchange, MatchInput, UpstreamOwner, Midd
       bytes: this.bytesOut,
       took,
       backend: backend?.id ?? "",
-      attempts: this.attempts,
+      attempts: this.#tries.count,
       id: this.id,
       agent: this.head.get(Field.userAgent) ?? "",
       referer: service.settings.accessLog?.format === "combined" ? (this.head.get(Field.referer) ?? "") : "",

@@ -1,10 +1,18 @@
 import { unreachable } from "../../base/result.ts";
 import type { Random } from "../../base/random.ts";
 import { boundedLoad } from "../../balancing/bounded-load.ts";
+import { hashName } from "../../balancing/hash.ts";
 import { leastRequests } from "../../balancing/least-requests.ts";
+import { MAGLEV_SLOTS, maglev } from "../../balancing/maglev.ts";
 import { powerOfTwo } from "../../balancing/p2c.ts";
+import { rendezvousOrder } from "../../balancing/rendezvous.ts";
 import type { RouteSettings } from "../../contracts/site.ts";
 import type { BackendState } from "./backend.ts";
+
+/** The same on every node, so that all of them send a key to the same backend. */
+const SEED = 0;
+/** Steps of a slow start: each makes a new Maglev table, so they are few. */
+const SLOW_START_STEPS = 20;
 
 export type SchedulerName = RouteSettings["balance"]["scheduler"];
 
@@ -33,6 +41,9 @@ export class PoolState {
   #turn = 0;
   #lastGood: BackendState[] = [];
   readonly #candidates: BackendState[] = [];
+  /** Neither down nor ejected, whether at their limit or not. */
+  readonly #healthy: BackendState[] = [];
+  readonly #table = new HashTable();
 
   constructor(name: string, random: Random) {
     this.name = name;
@@ -42,15 +53,17 @@ export class PoolState {
   /** Backends that are neither down nor ejected, with their weights of this moment. */
   #usable(now: number, options: PickOptions, tried: ReadonlySet<BackendState> | undefined): BackendState[] {
     const out = this.#candidates;
+    const all = this.#healthy;
     out.length = 0;
-    let healthy = 0;
+    all.length = 0;
     for (const backend of this.backends) {
       if (!backend.serving || backend.outlier.ejected(now)) continue;
-      healthy++;
-      if (tried?.has(backend)) continue;
+      all.push(backend);
       backend.weight = this.#weight(backend, now, options.slowStart);
+      if (tried?.has(backend)) continue;
       if (backend.inflight < options.requests) out.push(backend);
     }
+    const healthy = all.length;
     if (healthy > 0 && healthy >= options.panic * this.backends.length) {
       if (this.#lastGood.length !== healthy) this.#lastGood = [...out];
       return out;
@@ -81,7 +94,9 @@ export class PoolState {
     const weight = backend.reported ?? backend.configuredWeight;
     if (slowStart <= 0 || backend.upSince === 0) return weight;
     const age = now - backend.upSince;
-    return age >= slowStart ? weight : Math.max(weight * 0.05, (weight * age) / slowStart);
+    return age >= slowStart
+      ? weight
+      : weight * (Math.max(1, Math.ceil((age / slowStart) * SLOW_START_STEPS)) / SLOW_START_STEPS);
   }
 
   /** Whether some backend would serve, were it not for its limit. */
@@ -113,9 +128,9 @@ export class PoolState {
           this.#random,
         );
       case "maglev":
-        return preference(usable, key)[0] ?? -1;
+        return this.#table.pick(this.#healthy, usable, key);
       case "bounded":
-        return boundedLoad(preference(usable, key), usable);
+        return boundedLoad(order(usable, key), usable);
       case "round-robin":
         return smooth(usable);
       default:
@@ -138,20 +153,36 @@ function smooth(backends: readonly BackendState[]): number {
   return best;
 }
 
-/** Weighted rendezvous hashing: all backends in the order in which this key prefers them. */
-export function preference(backends: readonly BackendState[], key: string): number[] {
-  const scores = backends.map((backend) => {
-    const uniform = (hashText(`${key}\0${backend.id}`) + 0.5) / 4294967296;
-    return backend.weight / -Math.log(uniform);
-  });
-  return scores.map((_, i) => i).sort((a, b) => scores[b]! - scores[a]!);
-}
+/** Indexes of all backends in the order in which this key prefers them. */
+const order = (backends: readonly BackendState[], key: string): number[] =>
+  rendezvousOrder(key, backends, SEED).map((name) => backends.findIndex((one) => one.name === name));
 
-/** FNV-1a with murmur3's finish: even over short keys. */
-function hashText(text: string): number {
-  let h = 0x811c9dc5;
-  for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
-  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
-  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
-  return (h ^ (h >>> 16)) >>> 0;
+/** The Maglev table of a pool, made anew when a backend comes, goes or changes its weight. */
+class HashTable {
+  #backends: BackendState[] = [];
+  #weights: number[] = [];
+  #slots: BackendState[] = [];
+
+  /** An index into `usable`; where the table's backend is not among those, the key's order of preference decides. */
+  pick(healthy: readonly BackendState[], usable: readonly BackendState[], key: string): number {
+    if (!this.#fresh(healthy)) this.#make(healthy);
+    const { length } = this.#slots;
+    const at = length === 0 ? -1 : usable.indexOf(this.#slots[hashName(key, SEED) % length]!);
+    return at >= 0 ? at : (order(usable, key)[0] ?? -1);
+  }
+
+  #fresh(backends: readonly BackendState[]): boolean {
+    if (backends.length !== this.#backends.length) return false;
+    for (let i = 0; i < backends.length; i++) {
+      if (backends[i] !== this.#backends[i] || backends[i]!.weight !== this.#weights[i]) return false;
+    }
+    return true;
+  }
+
+  #make(backends: readonly BackendState[]): void {
+    this.#backends = [...backends];
+    this.#weights = backends.map((one) => one.weight);
+    const byName = new Map(backends.map((one) => [one.name, one]));
+    this.#slots = maglev(backends, MAGLEV_SLOTS, SEED).map((name) => byName.get(name)!);
+  }
 }

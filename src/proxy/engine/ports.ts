@@ -23,10 +23,16 @@ export interface Upstream {
   readonly sent: boolean;
   /** Exchanges finished on it before this one. */
   readonly uses: number;
-  /** Text not yet written: head and small pieces of the body. */
-  out: string;
   deadline: number;
-  body(bytes: Uint8Array, start: number, end: number, chunked: boolean, stable: boolean): boolean;
+  /** The request's head; `fields` are lines without Host and without those that frame the message. */
+  head(head: Head, target: string, host: string, fields: string): void;
+  /** A piece of the body. False: no more until `downstream.resumeRequest`. */
+  body(bytes: Uint8Array, start: number, end: number, stable: boolean): boolean;
+  /** The same from text, one character a byte. */
+  text(body: string): void;
+  /** The body is whole. */
+  end(trailers: readonly Trailer[]): void;
+  /** What was given goes out. False: pause the client. */
   flush(): boolean;
   resumeResponse(): void;
   tunnelWrite(bytes: Uint8Array, stable: boolean): boolean;

@@ -1,9 +1,10 @@
-import { Http1Reader, Signal } from "../http1/machine.ts";
-import { Framing } from "../http1/wire-head.ts";
+import { Http1Reader, Signal, type Trailer } from "../http1/machine.ts";
+import { Framing, type Head } from "../http1/wire-head.ts";
 import type { BackendState } from "./backend.ts";
 import { type Channel, type ChannelHandler, latin1 } from "./channel.ts";
 import { chunkLine } from "./lines.ts";
 import type { EngineCore, Upstream, UpstreamOwner } from "./ports.ts";
+import { http1Head } from "./request.ts";
 import type { Swept } from "./sweep.ts";
 
 /** Text collected before it is written, at most about this much. */
@@ -30,6 +31,7 @@ export class UpstreamConnection implements ChannelHandler, Swept, Upstream {
   uses = 0;
   /** Not yet written: head, small pieces of the body. */
   out = "";
+  #chunked = false;
   #pausedRequest = false;
   #pausedResponse = false;
   #tunnel = false;
@@ -55,8 +57,25 @@ export class UpstreamConnection implements ChannelHandler, Swept, Upstream {
     this.#reader.upgradeAsked = exchange.upgrading;
   }
 
-  /** A piece of the request's body, framed. False: pause until resumeRequest. */
-  body(bytes: Uint8Array, start: number, end: number, chunked: boolean, stable: boolean): boolean {
+  head(head: Head, target: string, host: string, fields: string): void {
+    this.#chunked = head.framing === Framing.chunked;
+    this.out += http1Head(head, target, host, fields, this.exchange!.upgrading);
+  }
+
+  text(body: string): void {
+    this.out += this.#chunked ? `${chunkLine(body.length)}${body}\r\n` : body;
+  }
+
+  end(trailers: readonly Trailer[]): void {
+    if (!this.#chunked) return;
+    let last = "0\r\n";
+    for (const { name, value } of trailers) last += `${name}: ${value}\r\n`;
+    this.out += `${last}\r\n`;
+  }
+
+  /** A piece of the request's body. False: pause until resumeRequest. */
+  body(bytes: Uint8Array, start: number, end: number, stable: boolean): boolean {
+    const chunked = this.#chunked;
     const length = end - start;
     if (length < SMALL || !this.ready) {
       const text = latin1(bytes, start, end);

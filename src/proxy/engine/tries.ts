@@ -1,0 +1,168 @@
+import { cookieValue } from "../routing/policy-match.ts";
+import { Field } from "../http1/wire-names.ts";
+import type { KeyKind, RoutePlan } from "../plan.ts";
+import type { BackendState } from "./backend.ts";
+import type { EngineCore, QueuedExchange, Upstream, UpstreamOwner } from "./ports.ts";
+import type { PoolState } from "./pool.ts";
+
+const IDEMPOTENT = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
+
+/** The exchange, as the search for a backend sees it. */
+export interface TriesHost extends UpstreamOwner {
+  readonly finished: boolean;
+  /** Why the last try failed; empty before. */
+  readonly reason: string;
+  readonly route: RoutePlan | undefined;
+  keyOf(key: KeyKind): string;
+  /** Whether all of the request that has gone is still here; `sent`: part of it may have arrived. */
+  resendable(sent: boolean): boolean;
+  send(upstream: Upstream): void;
+  reply(status: number, reason: string): void;
+  fail(status: number, reason: string): void;
+  flushRequest(): void;
+}
+
+/** Which backends one request was tried at, the place that it holds at one of them, and its wait for one. */
+export class Tries implements QueuedExchange {
+  readonly #engine: EngineCore;
+  readonly #host: TriesHost;
+  /** Whose place it holds now. */
+  backend: BackendState | undefined;
+  /** The one tried last, for the log. */
+  last: BackendState | undefined;
+  count = 0;
+  /** When the current try began. */
+  sentAt = 0;
+  queueDeadline = Number.POSITIVE_INFINITY;
+  #tried: Set<BackendState> | undefined;
+  #stuck: BackendState | undefined;
+  #canary: PoolState | undefined;
+  #waitingFor: PoolState | undefined;
+
+  constructor(engine: EngineCore, host: TriesHost) {
+    this.#engine = engine;
+    this.#host = host;
+  }
+
+  /** The first try, or a place in the queue. */
+  start(route: RoutePlan): void {
+    route.budget.request(this.#engine.now);
+    if (!this.retry()) this.#enqueue();
+  }
+
+  /** Whether the client's cookie named this backend, so that it needs no new one. */
+  stuckTo(backend: BackendState): boolean {
+    return this.#stuck === backend;
+  }
+
+  /** One try: false where every usable backend is at its limit and the request should wait. */
+  retry(): boolean {
+    const host = this.#host;
+    if (host.finished) return true;
+    const engine = this.#engine;
+    const route = host.route!;
+    const backend = this.#choose(route);
+    if (backend === undefined) {
+      const pool = this.#pool(route);
+      const again = this.#tried !== undefined;
+      if (!again && pool.full(engine.now) && pool.queue.length < route.settings.limits.queue) return false;
+      if (again) host.reply(502, host.reason === "" ? "lost" : host.reason);
+      else host.reply(503, pool.full(engine.now) ? "queue-full" : "no-backend");
+      return true;
+    }
+    this.leaveQueue();
+    this.backend = backend;
+    backend.inflight++;
+    this.count++;
+    const upstream = engine.acquire(host, backend, route);
+    this.sentAt = engine.now;
+    host.send(upstream);
+    return true;
+  }
+
+  #pool(route: RoutePlan): PoolState {
+    if (route.pools.length === 1) return route.pools[0]!.pool;
+    this.#canary ??= this.#engine.weightedPool(route);
+    return this.#canary;
+  }
+
+  #choose(route: RoutePlan): BackendState | undefined {
+    const { now } = this.#engine;
+    const { sticky } = route;
+    if (sticky !== undefined && this.#tried === undefined) {
+      const cookie = cookieValue(this.#host.head.all(Field.cookie), sticky.cookie);
+      const id = cookie === undefined ? undefined : sticky.read(cookie);
+      if (id !== undefined) {
+        for (const { pool } of route.pools) {
+          const wanted = pool.backends.find((backend) => backend.id === id);
+          if (wanted?.keepsSessions && !wanted.outlier.ejected(now)) {
+            this.#stuck = wanted;
+            return wanted.inflight < route.pick.requests ? wanted : undefined;
+          }
+        }
+      }
+    }
+    const key = route.hashes ? this.#host.keyOf(route.key) : "";
+    return this.#pool(route).pick(now, route.pick, key, this.#tried);
+  }
+
+  #enqueue(): void {
+    const route = this.#host.route!;
+    const pool = this.#pool(route);
+    pool.queue.push(this);
+    this.#waitingFor = pool;
+    this.queueDeadline = this.#engine.now + route.settings.limits.wait;
+    this.#engine.event("queued");
+  }
+
+  leaveQueue(): void {
+    const pool = this.#waitingFor;
+    if (pool === undefined) return;
+    this.#waitingFor = undefined;
+    this.queueDeadline = Number.POSITIVE_INFINITY;
+    const at = pool.queue.indexOf(this);
+    if (at >= 0) pool.queue.splice(at, 1);
+  }
+
+  /** `sent`: the backend may have acted on it, so only what may happen twice is sent again. */
+  mayRetry(sent: boolean): boolean {
+    const host = this.#host;
+    const route = host.route!;
+    if (this.count > route.settings.retries.attempts) return false;
+    if (sent && !IDEMPOTENT.has(host.head.method)) return false;
+    if (!host.resendable(sent)) return false;
+    if (host.upgrading && sent) return false;
+    if (route.budget.take(this.#engine.now)) return true;
+    this.#engine.event("retry-budget-empty");
+    return false;
+  }
+
+  /** Another try; `same`: at the same backend too, since the connection was at fault and not the backend. */
+  again(backend: BackendState, same = false): void {
+    this.release();
+    this.#engine.event("retried");
+    if (!same) (this.#tried ??= new Set()).add(backend);
+    // With no other backend left, the same ones may be tried again.
+    if (this.#tried !== undefined && this.#tried.size >= this.#pool(this.#host.route!).backends.length)
+      this.#tried = new Set();
+    if (!this.retry()) this.#enqueue();
+  }
+
+  /** Gives the place back. */
+  release(): void {
+    const { backend } = this;
+    if (backend === undefined) return;
+    this.backend = undefined;
+    this.last = backend;
+    backend.inflight--;
+    this.#engine.freed(backend);
+  }
+
+  fail(status: number, reason: string): void {
+    this.#host.fail(status, reason);
+  }
+
+  flushRequest(): void {
+    this.#host.flushRequest();
+  }
+}
