@@ -1,15 +1,13 @@
 // `npm run bench:idle [-- --quick] [-- --aims]`: memory and CPU of an idle layer-4 node, per process, while it is Active at
 // 100 ms advertisements beside a Backup. Needs root (namespaces). Writes bench/results/idle.json.
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { cpus, release } from "node:os";
+import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { RealNode, pairNamespaces } from "../src/daemon/testing/real-node.ts";
+import { type Ratio, has, report, rowOf } from "./support/results.ts";
 
 /** The design's aim for all processes of an idle layer-4 node, in MiB of proportional memory. */
 const AIM_MIB = 100;
-const RESULTS = new URL("./results/", import.meta.url).pathname;
-const has = (flag: string): boolean => process.argv.includes(flag);
 const seconds = has("--quick") ? 5 : 30;
 const runs = has("--quick") ? 2 : 3;
 const ticksPerSecond = Number(execFileSync("getconf", ["CLK_TCK"], { encoding: "utf8" }));
@@ -117,37 +115,12 @@ const columns = [
 const names = (samples[0] ?? []).map((each) => each.process);
 const rows = columns.flatMap(({ metric, subject, unit, of }) =>
   names.map((name) => {
-    const values = samples
-      .map((run) =>
-        of(run.find((each) => each.process === name) ?? { process: name, pss: 0, alone: 0, rss: 0, cpu: 0 }),
-      )
-      .sort((x, y) => x - y);
-    const [min = 0] = values;
-    return {
-      case: name,
-      subject,
-      metric,
-      unit,
-      median: values[Math.floor((values.length - 1) / 2)] ?? 0,
-      min,
-      max: values.at(-1) ?? 0,
-      runs: values.length,
-    };
+    const values = samples.flatMap((run) => run.filter((each) => each.process === name).map(of));
+    return rowOf(name, subject, metric, unit, values);
   }),
 );
 const total = rows.find((row) => row.case === "all" && row.subject === "PSS alone")?.median ?? 0;
-const ratios = [{ case: "all", metric: "memory", against: `${AIM_MIB} MiB`, value: total / AIM_MIB, aim: 1 }];
-const machine = `${cpus().length} x ${cpus()[0]?.model.trim()}, Linux ${release()}, Node ${process.version}`;
-mkdirSync(RESULTS, { recursive: true });
-const result = { bench: "idle", date: new Date().toISOString(), machine, rows, ratios };
-writeFileSync(`${RESULTS}idle.json`, `${JSON.stringify(result, undefined, 2)}\n`);
-for (const name of names) {
-  const cells = rows
-    .filter((row) => row.case === name)
-    .map((row) => `${row.subject === "nines" ? "CPU" : row.subject} ${row.median.toFixed(1)} ${row.unit}`);
-  console.log(`${name.padEnd(12)} ${cells.join(", ")}`);
-}
-if (has("--aims") && total > AIM_MIB) {
-  console.log(`missed: ${total.toFixed(0)} MiB in total, the aim is ${AIM_MIB} MiB`);
-  process.exitCode = 1;
-}
+const ratios: Ratio[] = [
+  { case: "all", metric: "memory", against: `${AIM_MIB} MiB`, value: total / AIM_MIB, aim: 1 },
+];
+report("idle", rows, ratios);

@@ -4,14 +4,13 @@
 // every cut set into its report; nines also computes the importance of every event, which takes scram much longer.
 // Writes bench/results/plan.json and prints both. Run `npm run build` before.
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { cpus, release, tmpdir } from "node:os";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { type Ratio, type Row, has, ratioOf, report, rowOf } from "./support/results.ts";
 
 const MODELS = "/usr/share/scram/input";
-const RESULTS = new URL("./results/", import.meta.url).pathname;
 const NINES = new URL("../dist/cli/main.js", import.meta.url).pathname;
-const has = (flag: string): boolean => process.argv.includes(flag);
 
 const cases = [
   { name: "Chinese", files: ["Chinese/chinese.xml", "Chinese/chinese-basic-events.xml"], order: 20 },
@@ -107,17 +106,14 @@ async function runNines(files: readonly string[], order: number): Promise<Run> {
 }
 
 const repeat = has("--quick") ? 3 : 9;
-const median = (values: readonly number[]): number =>
-  [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
 const metrics = [
   { metric: "process", unit: "ms", of: (run: Run) => run.wall },
   { metric: "analysis", unit: "ms", of: (run: Run) => run.analysis },
   { metric: "memory", unit: "MiB", of: (run: Run) => run.memory },
 ] as const;
 
-const rows: object[] = [];
-const ratios: { case: string; metric: string; against: string; value: number; aim: number }[] = [];
-const printed: string[][] = [["model", "metric", "nines", "scram", "nines / scram"]];
+const rows: Row[] = [];
+const ratios: Ratio[] = [];
 for (const { name, files: given, order } of cases) {
   const files = given.map((file) => join(MODELS, file));
   const runs: Record<"nines" | "scram", Run[]> = { nines: [], scram: [] };
@@ -131,45 +127,11 @@ for (const { name, files: given, order } of cases) {
       `${name}: the answers differ: ${ours.sets} ${ours.probability}, ${theirs.sets} ${theirs.probability}`,
     );
   for (const { metric, unit, of } of metrics) {
-    const values = { nines: runs.nines.map(of), scram: runs.scram.map(of) };
-    for (const subject of ["nines", "scram"] as const) {
-      const all = values[subject];
-      rows.push({
-        case: name,
-        subject,
-        metric,
-        unit,
-        median: median(all),
-        min: Math.min(...all),
-        max: Math.max(...all),
-        runs: all.length,
-      });
-    }
-    const value = median(values.nines) / median(values.scram);
-    ratios.push({ case: name, metric, against: "scram", value, aim: 1 });
-    const say = (numbers: number[]): string =>
-      `${median(numbers).toFixed(1)} ${unit} (${Math.min(...numbers).toFixed(1)}-${Math.max(...numbers).toFixed(1)})`;
-    printed.push([name, metric, say(values.nines), say(values.scram), value.toFixed(2)]);
+    for (const subject of ["nines", "scram"] as const)
+      rows.push(rowOf(name, subject, metric, unit, runs[subject].map(of)));
+    // The aim is speed; memory is reported.
+    ratios.push(...ratioOf(rows, [name, metric, "nines", "scram"], metric === "memory" ? null : 1));
   }
 }
 rmSync(scratch, { recursive: true, force: true });
-
-const widths = printed[0]!.map((_, i) => Math.max(...printed.map((row) => row[i]!.length)));
-for (const row of printed)
-  console.log(
-    row
-      .map((cell, i) => cell.padEnd(widths[i]!))
-      .join("  ")
-      .trimEnd(),
-  );
-mkdirSync(RESULTS, { recursive: true });
-const machine = `${cpus()[0]?.model ?? "unknown"} x ${cpus().length}, Linux ${release()}, Node ${process.versions.node}`;
-const result = { bench: "plan", date: new Date().toISOString(), machine, rows, ratios };
-writeFileSync(join(RESULTS, "plan.json"), `${JSON.stringify(result, undefined, 2)}\n`);
-if (has("--aims")) {
-  // The aim is speed; memory is reported.
-  const missed = ratios.filter(({ metric, value, aim }) => metric !== "memory" && value > aim);
-  for (const { case: name, metric, value, aim } of missed)
-    console.log(`aim missed: ${name} ${metric} is ${value.toFixed(2)} times scram's, aim ${aim}`);
-  if (missed.length > 0) process.exitCode = 1;
-}
+report("plan", rows, ratios);

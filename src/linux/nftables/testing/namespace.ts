@@ -16,10 +16,18 @@ export const canNamespace = (...tools: readonly string[]): boolean => {
   }
 };
 
-/** Answers what the scenario handed to `finish`. Rejects with its output when it fails. */
-export function runScenario<T>(scenario: URL, timeout = 40_000, args: readonly string[] = []): Promise<T> {
+/**
+ * Answers what the scenario handed to `finish`. Rejects with its output when it fails. `tell` hears what it says
+ * meanwhile, on standard error. It sees the /proc of the outside as /run/host-proc.
+ */
+export function runScenario<T>(
+  scenario: URL,
+  timeout = 40_000,
+  args: readonly string[] = [],
+  tell?: (text: string) => void,
+): Promise<T> {
   const prepare =
-    'mount -t tmpfs tmpfs /run && mkdir /run/netns && mount -t proc proc /proc && mount -t sysfs sysfs /sys && ip link set lo up && exec "$@"';
+    'mount -t tmpfs tmpfs /run && mkdir /run/netns /run/host-proc && mount --bind /proc /run/host-proc && mount -t proc proc /proc && mount -t sysfs sysfs /sys && ip link set lo up && exec "$@"';
   const child = spawn(
     "unshare",
     [
@@ -40,7 +48,10 @@ export function runScenario<T>(scenario: URL, timeout = 40_000, args: readonly s
   let out = "";
   let noise = "";
   child.stdout.on("data", (chunk: Buffer) => (out += chunk.toString()));
-  child.stderr.on("data", (chunk: Buffer) => (noise += chunk.toString()));
+  child.stderr.on("data", (chunk: Buffer) => {
+    noise += chunk.toString();
+    tell?.(chunk.toString());
+  });
   const timer = setTimeout(() => child.kill("SIGKILL"), timeout);
   return new Promise((resolve, reject) => {
     child.on("close", (code, signal) => {
