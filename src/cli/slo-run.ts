@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
-import { instantOf } from "../availability/accounts/facts.ts";
 import { readJournal } from "../availability/accounts/journal.ts";
+import { mergeFacts } from "../availability/accounts/policy-ledger.ts";
 import {
   type AccountsReport,
   type ServiceAccount,
@@ -45,10 +45,12 @@ export async function showAccounts(file: string, options: Options): Promise<void
   const missing = stores.find((dir) => !existsSync(dir));
   if (missing !== undefined) throw new OperationalError("NOT_FOUND", `there are no accounts in ${missing}`);
   const journals = stores.map((dir) => readJournal(dir));
-  const facts = journals.flatMap((journal) => journal.facts).sort((a, b) => instantOf(a) - instantOf(b));
+  const window = windowOf(site, options);
+  const stored = journals.map((journal) => journal.facts);
+  const facts = stored.length === 1 ? (stored[0] ?? []) : mergeFacts(stored, window.to);
   const reports = await Promise.all(options.drills.map(readReport));
   const promised = planSite(site, { reports, deep: false }).services;
-  const report = accountsReport(site, facts, windowOf(site, options), {
+  const report = accountsReport(site, facts, window, {
     promised,
     damagedLines: journals.reduce((sum, journal) => sum + journal.damaged, 0),
   });

@@ -132,6 +132,8 @@ export interface RouterStatus {
   readonly active?:
     | { readonly node?: string | undefined; readonly address: IpAddress; readonly priority: number }
     | undefined;
+  /** What the other nodes of this router said of themselves within the last seconds. */
+  readonly others?: readonly { readonly node: string; readonly state: RouterState }[] | undefined;
   readonly addresses: readonly IpAddress[];
   readonly transitions: number;
   /** Milliseconds since the last change of state. */

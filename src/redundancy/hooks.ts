@@ -19,9 +19,11 @@ export class HookRunner {
   readonly #log: Log;
   readonly #count: (counter: string) => void;
   readonly #waiting: HookCall[] = [];
+  readonly #room: string;
   #running = false;
 
-  constructor(clock: Clock, log: Log, count: (counter: string) => void) {
+  constructor(clock: Clock, log: Log, count: (counter: string) => void, room = "redundancy") {
+    this.#room = room;
     this.#clock = clock;
     this.#log = log;
     this.#count = count;
@@ -65,7 +67,11 @@ export class HookRunner {
       deadline.cancel();
       if (failure !== undefined) {
         this.#count("hooks_failed");
-        this.#log.warn({ event: "redundancy.hook_failed", command: call.command.join(" "), reason: failure });
+        this.#log.warn({
+          event: `${this.#room}.hook_failed`,
+          command: call.command.join(" "),
+          reason: failure,
+        });
       }
       this.#running = false;
       this.#next();

@@ -22,6 +22,7 @@ import {
   type GroupEvent,
   type GroupState,
   type NodeMessage,
+  PEER_FRESH,
   type Peer,
   effectivePriority,
   initialGroup,
@@ -190,6 +191,9 @@ export class RouterRunner {
       basePriority: this.#plan.priority,
       failing,
       active,
+      others: Object.entries(peers).flatMap(([peer, { at, state }]) =>
+        peer !== node && now - at < PEER_FRESH ? [{ node: peer, state }] : [],
+      ),
       addresses: keeper.all,
       transitions,
       since: timeSince(now, since),
@@ -368,12 +372,20 @@ export class RouterRunner {
     hooks.run({ command, timeout: this.#plan.hooks.timeout, input });
   }
 
+  /** For how long no Active has been heard on any link; undefined where none ever was, or it released. */
+  #silence(): number | undefined {
+    const heard = this.#state.links.flatMap(({ vrrp }) => vrrp.heard ?? []);
+    if (heard.length === 0 || heard.some(({ priority }) => priority === 0)) return undefined;
+    const last = Math.max(...heard.map(({ at }) => at)) as MonotonicMs;
+    return Math.round(timeSince(this.#options.clock.monotonic(), last));
+  }
+
   #changed({ from, to, reason }: Extract<GroupEffect, { type: "changed" }>): void {
     const { log, onChange, onEvent } = this.#options;
     const priority = effectivePriority(this.#plan, this.#state.failing);
     const fields = { router: this.#plan.router, from, to, reason, priority };
     log.info({ event: "vrrp.state_changed", ...fields });
-    onEvent("vrrp.state_changed", fields);
+    onEvent("vrrp.state_changed", { ...fields, silence: this.#silence() });
     onChange();
   }
 }

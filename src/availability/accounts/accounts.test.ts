@@ -15,10 +15,10 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ms } from "../../base/time.ts";
 import { VirtualClock } from "../../base/virtual-clock.ts";
 import { siteSchema } from "../../config/schema/site.ts";
-import type { Fact } from "./facts.ts";
+import { type Fact, instantOf } from "./facts.ts";
 import { Journal, formatLine, readJournal, readLines } from "./journal.ts";
 import { countInterval, weigh } from "./policy-evidence.ts";
-import { budgetOf, burnAlerts, figures, keepLedger } from "./policy-ledger.ts";
+import { budgetOf, burnAlerts, errorRatio, figures, keepLedger, mergeFacts } from "./policy-ledger.ts";
 import { accountsReport, reportHtml, reportMarkdown } from "./report.ts";
 import { AccountsRecorder } from "./service.ts";
 
@@ -130,6 +130,39 @@ describe("the ledger", () => {
     expect(found.unobserved).toBe(4 * HOUR);
     expect(found.down).toBe(HOUR / 2);
   });
+  it("joins what several nodes saw, and ends what a dead one left open with its last sign of life", () => {
+    const watches = (from: number, to: number): Fact[] =>
+      Array.from({ length: (to - from) / MINUTE + 1 }, (_, i) => ({ kind: "watch", at: from + i * MINUTE }));
+    const byTime = (x: Fact, y: Fact): number => instantOf(x) - instantOf(y);
+    const dead: Fact[] = [
+      ...watches(T0, T0 + 10 * MINUTE),
+      { kind: "down", at: T0 + 10 * MINUTE - 1000, service: "web", cause: "a" },
+    ];
+    dead.sort(byTime);
+    const now = T0 + HOUR;
+    const living: Fact[] = [
+      ...watches(T0, now),
+      { kind: "down", at: now - 5000, service: "web", cause: "b" },
+    ];
+    const facts = mergeFacts([dead, living.sort(byTime)], now);
+    const ledger = keepLedger("web", facts, now);
+    expect([ledger.ongoing, ledger.outages]).toEqual([
+      true,
+      [
+        { from: T0 + 10 * MINUTE - 1000, to: T0 + 10 * MINUTE, cause: "a" },
+        { from: now - 5000, to: now, cause: "b" },
+      ],
+    ]);
+  });
+  it("is as bad as the worse of time and requests", () => {
+    const facts: Fact[] = [
+      { kind: "requests", from: T0, to: T0 + MINUTE, service: "web", good: 1000, bad: 0 },
+      outage(T0 + HOUR, 2.4 * HOUR),
+    ];
+    const found = figures(keepLedger("web", facts, window.to), window);
+    expect(errorRatio(found)).toBeCloseTo(0.01, 12);
+    expect(budgetOf(found, 99).used).toBeCloseTo(1, 9);
+  });
   it("goes by requests where there are any", () => {
     const facts: Fact[] = [
       { kind: "requests", from: T0, to: T0 + MINUTE, service: "web", good: 990, bad: 10 },
@@ -225,6 +258,39 @@ describe("the recorder", () => {
     ]);
     recorder.stop();
   });
+  it("makes one outage of one that a restart of the process falls into", () => {
+    const clock = new VirtualClock(0, T0);
+    const first = new AccountsRecorder(directory, site(), clock);
+    clock.advance(ms(MINUTE));
+    first.serviceDown("web", "no healthy backend in apps");
+    clock.advance(ms(MINUTE));
+    // Killed here; its successor is told the same, then that all is well.
+    const other = new VirtualClock(0, T0 + 2 * MINUTE + 900);
+    const second = new AccountsRecorder(directory, site(), other);
+    second.serviceDown("web", "no healthy backend in apps");
+    other.advance(ms(MINUTE));
+    second.serviceUp("web");
+    second.outage("web", 300, "takeover of edge");
+    second.stop();
+    first.stop();
+    const { facts } = readJournal(directory);
+    expect(keepLedger("web", facts, T0 + HOUR).outages).toEqual([
+      { from: T0 + MINUTE, to: T0 + 3 * MINUTE + 900, cause: "no healthy backend in apps; takeover of edge" },
+    ]);
+    expect([second.problem, facts.filter(({ kind }) => kind === "down").length]).toEqual(["", 1]);
+  });
+  it("claims nothing of a service that the site has no more", () => {
+    const clock = new VirtualClock(0, T0);
+    const recorder = new AccountsRecorder(directory, site(), clock);
+    recorder.serviceDown("web", "all down");
+    clock.advance(ms(MINUTE));
+    recorder.useSite({ ...site(), services: {} });
+    clock.advance(ms(HOUR));
+    recorder.stop();
+    expect(keepLedger("web", readJournal(directory).facts, T0 + HOUR).outages).toEqual([
+      { from: T0, to: T0 + MINUTE, cause: "all down" },
+    ]);
+  });
   it("goes on when the disk refuses", () => {
     const errors: unknown[] = [];
     // The last minutes of the month: the next file cannot be made any more.
@@ -236,6 +302,7 @@ describe("the recorder", () => {
     rmSync(directory, { recursive: true });
     clock.advance(ms(HOUR));
     expect(errors.length).toBeGreaterThan(0);
+    expect(recorder.problem).toContain("cannot be written");
     recorder.stop();
   });
 });

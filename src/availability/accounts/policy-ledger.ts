@@ -157,9 +157,14 @@ export function figures(
   };
 }
 
-/** What counts: requests where there are any, for they are what users feel; else time. */
-export const errorRatio = (one: WindowFigures): number | undefined =>
-  one.byRequests !== undefined ? 1 - one.byRequests : one.byTime !== undefined ? 1 - one.byTime : undefined;
+/**
+ * What counts: the worse of time and requests. Requests are what users feel; but who meets no node at all is
+ * counted by none.
+ */
+export const errorRatio = (one: WindowFigures): number | undefined => {
+  const ratios = [one.byTime, one.byRequests].flatMap((each) => (each === undefined ? [] : 1 - each));
+  return ratios.length === 0 ? undefined : Math.max(...ratios);
+};
 
 export interface Budget {
   /** ms of down time (or the same share of requests) that the window allows. */
@@ -172,10 +177,10 @@ export interface Budget {
 export function budgetOf(one: WindowFigures, slo: number): Budget {
   const allowed = 1 - slo / 100;
   const total = (one.to - one.from) * allowed;
-  const ratio = errorRatio(one) ?? 0;
   // Time nobody saw is not spent: the share that was seen is.
-  const seen = one.byRequests === undefined ? one.observed / (one.to - one.from) : 1;
-  const used = allowed === 0 ? (ratio > 0 ? Number.POSITIVE_INFINITY : 0) : (ratio * seen) / allowed;
+  const byTime = ((1 - (one.byTime ?? 1)) * one.observed) / (one.to - one.from);
+  const ratio = Math.max(byTime, 1 - (one.byRequests ?? 1));
+  const used = allowed === 0 ? (ratio > 0 ? Number.POSITIVE_INFINITY : 0) : ratio / allowed;
   return { total, used, left: total * (1 - used) };
 }
 
@@ -227,4 +232,28 @@ export function burnAlerts(
       firing: longRate >= threshold && shortRate >= threshold,
     };
   });
+}
+
+/**
+ * Facts of several nodes as those of one: who saw an outage saw it, whatever the others did. What a node that
+ * is not heard any more left open ends with its last sign of life, and not with another node's.
+ */
+export function mergeFacts(stores: readonly (readonly Fact[])[], now: number): Fact[] {
+  const merged = stores.flatMap((facts) => {
+    const services = new Set(facts.flatMap((fact) => (fact.kind === "down" ? fact.service : [])));
+    const outages = [...services].flatMap((service) => {
+      const { outages: found, ongoing } = keepLedger(
+        service,
+        facts.filter((fact) => fact.kind !== "outage"),
+        now,
+      );
+      return found.map(({ from, to, cause }, i): Fact =>
+        ongoing && i === found.length - 1 && to === now
+          ? { kind: "down", at: from, service, cause }
+          : { kind: "outage", from, to, service, cause },
+      );
+    });
+    return [...outages, ...facts.filter(({ kind }) => kind !== "down" && kind !== "up")];
+  });
+  return merged.sort((a, b) => instantOf(a) - instantOf(b));
 }

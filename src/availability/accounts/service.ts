@@ -2,11 +2,12 @@
  * The recorder: the port by which the brain tells what it sees. It writes transitions at once, requests and
  * the sign that somebody looks once a minute, and knows the burn alerts of now.
  */
+import { messageOf } from "../../base/errors.ts";
 import type { Clock, Timer } from "../../base/time.ts";
 import { addTime, ms } from "../../base/time.ts";
 import type { MetricSample } from "../../contracts/metrics.ts";
 import type { Site } from "../../contracts/site.ts";
-import { type Fact, addFact, instantOf } from "./facts.ts";
+import { type Fact, WATCH_GAP, addFact, instantOf } from "./facts.ts";
 import { Journal, readJournal } from "./journal.ts";
 import {
   type BurnAlert,
@@ -18,7 +19,9 @@ import {
   keepLedger,
 } from "./policy-ledger.ts";
 
-const MINUTE = ms(60_000);
+/** Alerts are weighed this often, and every fourth time the journal is told that somebody looks. */
+const LOOK_EVERY = ms(15_000);
+const LOOKS_A_MINUTE = 4;
 
 export interface AccountsEvents {
   /** An alert began or ended: for hooks and logs. */
@@ -38,6 +41,8 @@ export class AccountsRecorder {
   #site: Site;
   #flushed: number;
   #timer: Timer | undefined;
+  #problem = "";
+  #looks = 0;
 
   constructor(directory: string, site: Site, clock: Clock, events: AccountsEvents = {}) {
     this.#clock = clock;
@@ -46,18 +51,27 @@ export class AccountsRecorder {
     this.#journal = new Journal(directory);
     this.#facts = readJournal(directory).facts.reduce<Fact[]>(addFact, []);
     this.#flushed = clock.wall();
-    // Who was down when the last process died is not known to be down now: the brain will say.
     for (const fact of this.#facts) {
       if (fact.kind === "down") this.#down.add(fact.service);
       if (fact.kind === "up") this.#down.delete(fact.service);
     }
-    for (const service of this.#down) this.serviceUp(service);
+    // Who was down when the last process died a moment ago still is, until the brain says otherwise: one outage,
+    // not two. After a longer absence nothing is known.
+    const watched = this.#facts.findLast((fact) => fact.kind === "watched");
+    if (watched === undefined || this.#flushed - instantOf(watched) > WATCH_GAP)
+      for (const service of this.#down) this.serviceUp(service);
+    this.useSite(site);
     this.#watch();
   }
 
-  /** After a reload: other targets, other services. */
+  /** After a reload: other targets, other services. Of a service that is gone nothing is known any more. */
   useSite(site: Site): void {
     this.#site = site;
+    for (const service of this.#down) if (site.services[service] === undefined) this.serviceUp(service);
+  }
+  /** Why what was measured last is not on the disk; empty where it is. */
+  get problem(): string {
+    return this.#problem;
   }
   /** The service has stopped serving. Said again, nothing changes. */
   serviceDown(service: string, cause: string): void {
@@ -68,6 +82,11 @@ export class AccountsRecorder {
   serviceUp(service: string): void {
     if (!this.#down.delete(service)) return;
     this.#write({ kind: "up", at: this.#clock.wall(), service });
+  }
+  /** An outage that is over when it is noticed, such as the silence before a takeover. */
+  outage(service: string, duration: number, cause: string): void {
+    const to = this.#clock.wall();
+    this.#write({ kind: "outage", from: to - duration, to, service, cause });
   }
   /** Answers since the last call, as the proxy or the forwarder counts them. */
   requests(service: string, good: number, bad: number): void {
@@ -121,9 +140,9 @@ export class AccountsRecorder {
   }
 
   #watch(): void {
-    this.#flush();
+    if (this.#looks++ % LOOKS_A_MINUTE === 0) this.#flush();
     this.#alerts();
-    this.#timer = this.#clock.setTimer(addTime(this.#clock.monotonic(), MINUTE), () => this.#watch());
+    this.#timer = this.#clock.setTimer(addTime(this.#clock.monotonic(), LOOK_EVERY), () => this.#watch());
   }
 
   #flush(): void {
@@ -158,7 +177,9 @@ export class AccountsRecorder {
     addFact(this.#facts, fact);
     try {
       this.#journal.append(fact);
+      this.#problem = "";
     } catch (error) {
+      this.#problem = messageOf(error);
       this.#events.onError?.(error);
     }
   }

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { duration, name } from "./common.ts";
+import { command, duration, name } from "./common.ts";
 
 const probability = () => z.number().min(0).max(1);
 
@@ -114,6 +114,15 @@ export const availabilitySchema = z
     dependencies: z.record(name(), dependencySchema).default({}),
     capacity: z.record(name(), capacitySchema).default({}).describe("Per pool."),
     targets: z.record(name(), targetSchema).default({}).describe("Per service: what is promised."),
+    hooks: z
+      .strictObject({
+        alert: command().optional(),
+        timeout: duration().prefault("10s"),
+      })
+      .prefault({})
+      .describe(
+        "Program run when a burn-rate alert begins or ends; never awaited. JSON on stdin: service, severity, firing, rates, windows.",
+      ),
     currency: z.string().max(8).default("EUR"),
     maintenance: z
       .array(

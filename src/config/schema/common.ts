@@ -41,6 +41,9 @@ export const name = () =>
     .meta({ expected: "a name" })
     .regex(/^[a-z][a-z0-9-]{0,62}$/i, "a name: a letter, then letters, digits and hyphens, 63 at most");
 
+/** A program and its arguments; no shell. */
+export const command = () => z.array(z.string().min(1)).min(1);
+
 export const port = () => z.int().min(1).max(65535);
 
 /**

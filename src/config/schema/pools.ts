@@ -1,7 +1,6 @@
 import { z } from "zod";
 import { ms } from "../../base/time.ts";
-import { command } from "./redundancy.ts";
-import { duration, durationBetween, ipPort, name, port } from "./common.ts";
+import { command, duration, durationBetween, ipPort, name, port } from "./common.ts";
 
 export const backendSchema = z.union([
   ipPort().transform((at) => ({ at, weight: 1, maintenance: false, backup: false, zone: undefined })),

@@ -1,10 +1,7 @@
 import { z } from "zod";
 import { ipFamily } from "../../base/addresses.ts";
 import { ms, seconds } from "../../base/time.ts";
-import { duration, durationBetween, ipAddress, name } from "./common.ts";
-
-/** A program and its arguments; no shell. */
-export const command = () => z.array(z.string().min(1)).min(1);
+import { command, duration, durationBetween, ipAddress, name } from "./common.ts";
 
 const effect = {
   lower: z

@@ -5,11 +5,13 @@ import type { ApiPorts } from "../../api/routes.ts";
 import { ConfigError, OperationalError, formatConfigIssue, messageOf } from "../../base/errors.ts";
 import { type Timer, addTime, seconds, timeSince } from "../../base/time.ts";
 import type { NodeStatus, ProcessStatus, ReloadOutcome } from "../../contracts/api.ts";
+import type { MetricSample } from "../../contracts/metrics.ts";
 import type { ChildContext } from "../child.ts";
 import { listenUnix } from "../link.ts";
 import type { ChildWish, StopMode } from "../messages-parent.ts";
 import type { BrainPorts, ForwarderPort, HealthPort, SiteFile } from "../ports.ts";
 import { AcceptedSite } from "./accepted.ts";
+import { Accounts } from "./accounts.ts";
 import { metricSamples } from "./metrics.ts";
 import { explainBackend, explainRouter } from "./policy-explain.ts";
 import { type Facts, alarms, named, poolStatuses, reportedTracks, serviceStatuses } from "./policy.ts";
@@ -27,6 +29,7 @@ export class Brain {
   readonly #accepted: AcceptedSite;
   readonly #scripts: ScriptWatcher;
   readonly #link: RedundancyLink;
+  readonly #accounts: Accounts;
   #file: SiteFile;
   #health: HealthPort;
   #forwarder: ForwarderPort;
@@ -58,7 +61,9 @@ export class Brain {
       context,
       () => this.#plan(),
       () => this.#changed(),
+      (event, fields) => this.#redundancyEvent(event, fields),
     );
+    this.#accounts = new Accounts(context, rooms.file.site, () => this.#roomSamples());
   }
 
   /** Throws a ConfigError or an OperationalError where the node cannot start. */
@@ -84,6 +89,7 @@ export class Brain {
     this.#scripts.update(this.#file.site, this.#context.node);
     this.#apply();
     this.#context.tell({ type: "children", wishes: this.#wishes() });
+    this.#accounts.start();
     this.#link.start();
     if (this.#siteProblem === "") await this.#accepted.write(this.#file);
     this.#beat();
@@ -120,6 +126,7 @@ export class Brain {
       differing: this.#link.differing,
       siteProblem: this.#siteProblem,
       isolated: this.#health.isolated?.(),
+      accountsProblem: this.#accounts.problem(),
     };
   }
 
@@ -148,6 +155,7 @@ export class Brain {
   #tell(): void {
     const facts = this.#facts();
     this.#link.send({ type: "facts", facts: reportedTracks(facts) });
+    this.#accounts.judge(facts);
     this.#logAlarms(facts);
     const summary = (facts.routers ?? []).map((router) => `${router.router} ${router.state}`).join(", ");
     if (summary !== this.#summary) this.#context.tell({ type: "summary", text: summary });
@@ -190,6 +198,7 @@ export class Brain {
       this.#file = file;
       this.#siteProblem = "";
       this.#health.update(file.site);
+      this.#accounts.useSite(file.site);
       this.#scripts.update(file.site, context.node);
       this.#apply();
       this.#link.sendPlan();
@@ -288,9 +297,24 @@ export class Brain {
       metrics: async () => [
         ...metricSamples(this.status(), this.#forwarder.counters(), process.memoryUsage.rss()),
         ...this.#health.metrics(),
-        ...(await this.#forwarder.metrics()),
+        ...this.#accounts.samples(),
+        ...(await this.#roomSamples()),
       ],
     };
+  }
+
+  /** Counters of whoever serves: they are shown, and kept in the accounts. */
+  async #roomSamples(): Promise<readonly MetricSample[]> {
+    return await this.#forwarder.metrics();
+  }
+
+  #redundancyEvent(event: string, fields: Readonly<Record<string, unknown>>): void {
+    const { from, to, router, silence, reason } = fields;
+    if (event !== "vrrp.state_changed" || from !== "backup" || to !== "active") return;
+    if (typeof router !== "string" || typeof silence !== "number" || typeof reason !== "string") return;
+    // Less than two intervals: it was heard to the end, and gave way.
+    const interval = this.#file.site.virtualRouters[router]?.interval ?? 0;
+    if (silence > 2 * interval) this.#accounts.takeover(router, silence, reason);
   }
 
   /** Maintenance is now: clients meet another backend at their next packet instead of a silent one. */
@@ -344,6 +368,7 @@ export class Brain {
     this.#scripts.stop();
     this.#health.stop();
     this.#link.stop();
+    await this.#accounts.stop();
     this.#api?.close();
     this.#api?.closeAllConnections();
     await this.#forwarder.stop(mode === "release");

@@ -8,14 +8,16 @@ const ip = () => z.string().transform((text) => text as IpAddress);
 const span = () => z.number().transform((value) => value as DurationMs);
 const counters = z.record(z.string(), z.number());
 
+const routerState = z.enum(["initialize", "backup", "active", "fault"]);
 const routerStatus = z.object({
   router: z.string(),
-  state: z.enum(["initialize", "backup", "active", "fault"]),
+  state: routerState,
   reason: z.string(),
   priority: z.number(),
   basePriority: z.number(),
   failing: z.array(z.object({ name: z.string(), reason: z.string(), lower: z.number().optional() })),
   active: z.object({ node: z.string().optional(), address: ip(), priority: z.number() }).optional(),
+  others: z.array(z.object({ node: z.string(), state: routerState })).optional(),
   addresses: z.array(ip()),
   transitions: z.number(),
   since: span(),

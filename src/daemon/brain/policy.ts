@@ -23,6 +23,8 @@ export interface Facts {
   readonly siteProblem: string;
   /** Why this node is probably cut off from all backends. */
   readonly isolated?: string | undefined;
+  /** Why what was measured cannot be kept; empty where it can. */
+  readonly accountsProblem?: string | undefined;
 }
 
 export interface Verdict {
@@ -41,6 +43,7 @@ export const ALARMS = {
   node_isolated: "every check of every pool fails at once: perhaps it is this node that is cut off",
   forwarding_broken: "the kernel's forwarding tables are not as they should be",
   site_differs: "another node runs another site file",
+  accounts_failing: "what is measured cannot be written to disk: `nines slo` will not know of it",
   site_rejected: "the site file on disk is wrong, or could not be read; the last good one runs",
 } as const;
 
@@ -150,6 +153,7 @@ export function alarms(facts: Facts): Alarm[] {
       node,
       `${node} runs another site file (${digest.slice(0, 12)}) than this node`,
     );
+  if (facts.accountsProblem) raise("accounts_failing", "warning", "", facts.accountsProblem);
   if (facts.siteProblem !== "") raise("site_rejected", "warning", "", facts.siteProblem);
   return found;
 }

@@ -25,6 +25,7 @@ export class RedundancyLink {
   readonly #client: LinkClient<BrainToRedundancy, RedundancyToBrain>;
   readonly #plan: () => RedundancyPlan;
   readonly #changed: () => void;
+  readonly #onEvent: (event: string, fields: Readonly<Record<string, unknown>>) => void;
   readonly #waiting = new Map<number, Waiting>();
   readonly #differing = new Map<string, string>();
   #nextId = 1;
@@ -33,8 +34,14 @@ export class RedundancyLink {
   #counters: Readonly<Record<string, number>> = {};
   #up = false;
 
-  constructor(context: ChildContext, plan: () => RedundancyPlan, changed: () => void) {
+  constructor(
+    context: ChildContext,
+    plan: () => RedundancyPlan,
+    changed: () => void,
+    onEvent: (event: string, fields: Readonly<Record<string, unknown>>) => void,
+  ) {
     this.#context = context;
+    this.#onEvent = onEvent;
     this.#plan = plan;
     this.#changed = changed;
     this.#heardAt = context.clock.monotonic();
@@ -142,6 +149,7 @@ export class RedundancyLink {
   }
 
   #event(event: string, fields: Readonly<Record<string, unknown>>): void {
+    this.#onEvent(event, fields);
     const { node, digest } = fields;
     if (event === "redundancy.site_differs" && typeof node === "string" && typeof digest === "string") {
       this.#differing.set(node, digest);
