@@ -75,14 +75,14 @@ a.send(plan("a"));
 await a.is("active");
 b.send(plan("b"));
 await b.is("backup");
-await until(() => b.router()?.active?.node === "a", 3000);
+await until(() => b.router()?.active?.node === "a", 10_000);
 see("start", { holders: holders(), holders6: holders(V6), activeAsBSees: b.router()?.active?.node });
 see("hook", JSON.parse(readFileSync(hookFile, "utf8").split("\n")[0] ?? ""));
 
 // Someone else deletes the addresses.
 inside("a", "ip", "address", "del", `${V4}/32`, "dev", "eth0");
 inside("a", "ip", "address", "del", `${V6}/128`, "dev", "eth0");
-const restored = await until(() => has("a", V4) && has("a", V6), 3000);
+const restored = await until(() => has("a", V4) && has("a", V6), 10_000);
 await sleep(200);
 see("restored", {
   within1s: restored !== undefined && restored < 1000,
@@ -92,10 +92,10 @@ see("restored", {
 // Planned: make before break, and back.
 const lost = await lostDuring(60, async () => see("switchover", await a.switchover("b")));
 see("switchoverLost", lost);
-await until(() => b.state() === "active" && a.state() === "backup", 3000);
+await until(() => b.state() === "active" && a.state() === "backup", 10_000);
 see("switchoverHolders", holders());
 see("switchoverAskedOnBackup", await a.switchover("a"));
-await until(() => a.state() === "active" && b.state() === "backup", 3000);
+await until(() => a.state() === "active" && b.state() === "backup", 10_000);
 see("switchoverBackHolders", holders());
 see("switchoverUnknown", await a.switchover("c"));
 
@@ -105,10 +105,10 @@ const stalledTakeover = await b.is("active");
 await sleep(600);
 forget();
 const lostWhileAsleep = lostOf(5);
-const expired = await until(() => !has("a", V4) && !has("a", V6), 5000);
+const expired = await until(() => !has("a", V4) && !has("a", V6), 10_000);
 await sleep(2000);
 a.signal("SIGCONT");
-const woke = await until(() => a.state() === "backup", 3000);
+const woke = await until(() => a.state() === "backup", 10_000);
 await sleep(500);
 see("stall", {
   takeover: stalledTakeover !== undefined,
@@ -122,7 +122,7 @@ see("stall", {
 // kill -9 (case 23): gone within the lease.
 b.signal("SIGKILL");
 const killedTakeover = await a.is("active");
-const gone = await until(() => !has("b", V4) && !has("b", V6), 4000);
+const gone = await until(() => !has("b", V4) && !has("b", V6), 10_000);
 see("kill", {
   takeover: killedTakeover !== undefined,
   gone: gone !== undefined && gone < 3000,
@@ -140,11 +140,11 @@ await sleep(1500);
 see("deafActive", { states: [a.state(), b.state()] });
 heal();
 heal = cutOneWay("lan", 10, 20);
-const two = await until(() => b.state() === "active", 3000);
+const two = await until(() => b.state() === "active", 10_000);
 await sleep(500);
 see("deafBackup", { states: [a.state(), b.state()], two: two !== undefined });
 heal();
-await until(() => b.state() === "backup", 3000);
+await until(() => b.state() === "backup", 10_000);
 see("healed", {
   states: [a.state(), b.state()],
   holders: holders(),
@@ -162,23 +162,23 @@ see("linkUp", { states: [a.state(), b.state()] });
 
 // Two nodes with different site files.
 b.send(plan("b", {}, "d2"));
-await until(() => a.events("redundancy.site_differs").length > 0, 3000);
+await until(() => a.events("redundancy.site_differs").length > 0, 10_000);
 see("differs", { told: a.events("redundancy.site_differs").length > 0, states: [a.state(), b.state()] });
 b.send(plan("b"));
-await until(() => a.events("redundancy.site_agrees").length > 0, 3000);
+await until(() => a.events("redundancy.site_agrees").length > 0, 10_000);
 see("agrees", a.events("redundancy.site_agrees").length > 0);
 
 // A reload that adds and removes an address: no change of state.
 const transitions = b.router()?.transitions;
 b.send(plan("b", { members: [{ interface: "eth0", vrid: 51, addresses: ["10.0.0.101", V6] }] }));
-await until(() => has("b", "10.0.0.101") && !has("b", V4), 2000);
+await until(() => has("b", "10.0.0.101") && !has("b", V4), 10_000);
 see("reload", {
   added: has("b", "10.0.0.101"),
   removed: !has("b", V4),
   flapped: b.router()?.transitions !== transitions,
 });
 b.send(plan("b"));
-await until(() => has("b", V4), 2000);
+await until(() => has("b", V4), 10_000);
 
 // An interface that does not exist yet.
 const missing = [{ interface: "eth9", vrid: 60, addresses: ["10.9.0.1"] }];
@@ -189,13 +189,13 @@ inside("a", "ip", "link", "add", "eth9", "type", "veth", "peer", "name", "eth9p"
 inside("a", "ip", "address", "add", "10.9.0.9/24", "dev", "eth9");
 inside("a", "ip", "link", "set", "eth9p", "up");
 inside("a", "ip", "link", "set", "eth9", "up");
-see("missing", { reason: missingReason, came: (await a.is("active", 4000)) !== undefined });
+see("missing", { reason: missingReason, came: (await a.is("active", 10_000)) !== undefined });
 
 // The brain falls silent: the priority sinks, the address stays.
 see("reported", await silentBrain());
 async function silentBrain() {
   b.silenceBrain();
-  const lowered = await until(() => (b.router()?.priority ?? 100) < 100, 5000);
+  const lowered = await until(() => (b.router()?.priority ?? 100) < 100, 30_000);
   return { lowered: lowered !== undefined, state: b.state(), failing: b.router()?.failing[0]?.name };
 }
 
@@ -233,7 +233,7 @@ see("virtualMac", {
   arpIgnore: inside("a", "sysctl", "-n", "net.ipv4.conf.eth0.arp_ignore").trim(),
 });
 see("virtualMacSwitchover", await a.switchover("b"));
-await until(() => b.state() === "active", 2000);
+await until(() => b.state() === "active", 10_000);
 see("virtualMacLost", lostOf(3));
 await Promise.all([a.stop(), b.stop()]);
 see("virtualMacStopped", [...links("a"), ...links("b")]);
@@ -251,11 +251,11 @@ await sleep(1200);
 const successor = new Nines("a", {});
 await until(() => successor.pid > 0, 10_000);
 a.send({ type: "stop", keep: true });
-await until(() => a.exited, 2000);
+await until(() => a.exited, 10_000);
 const kept = has("a", V4);
 const left = now();
 successor.send(plan("a", slow));
-await successor.is("active", 4000);
+await successor.is("active", 10_000);
 see("restart", {
   kept,
   resumed: now() - left < 2500,
