@@ -1,4 +1,5 @@
 /** A series of drills in one lab: what `nines drill`, the demo and the benchmark run. Only inside a lab. */
+import { messageOf } from "../base/errors.ts";
 import type { DrillReport, DrillRun } from "../contracts/drills.ts";
 import type { Site } from "../contracts/site.ts";
 import type { Drill } from "./drills/drill.ts";
@@ -45,6 +46,27 @@ async function realTimeAllowed(): Promise<boolean> {
   }
 }
 
+/**
+ * The first start must succeed: else nothing here serves, and that is told once. One that fails later in a
+ * series is said, and each drill of the turn then says for itself why it could not begin.
+ */
+async function startOrSay(
+  lab: Lab,
+  runner: Runner,
+  subject: Subject,
+  repeat: number,
+  tell: (line: string) => void,
+): Promise<void> {
+  try {
+    await lab.startSubject(subject);
+    await runner.mustServe();
+  } catch (error) {
+    if (repeat === 1) throw error;
+    tell(`failed  ${subject.name} did not start for repeat ${repeat}: ${messageOf(error)}`);
+    for (const node of lab.nodes) for (const line of subject.said(node).slice(-5)) tell(`  ${node}: ${line}`);
+  }
+}
+
 export async function drillSession(options: SessionOptions): Promise<DrillReport> {
   const { site, siteFile, subjects, drills, directory, tell } = options;
   await settleIn();
@@ -56,17 +78,16 @@ export async function drillSession(options: SessionOptions): Promise<DrillReport
   const probers = new Probers(lab.client, realTime);
   const runner = new Runner(lab, probers);
   const watched: WatchedRun[] = [];
+  // One of each for the whole series: what it counts (a directory per start) must not begin again.
+  const made = new Map(subjects.map((name) => [name, makeSubject(name, lab)]));
   let current: Subject | undefined;
   for (let repeat = 1; repeat <= options.repeat; repeat++)
     for (const name of subjects) {
       // A subject that is alone stays up; several take turns, A B A B.
       if (current?.name !== name) {
         if (current !== undefined && lab.runs(current)) await lab.stopSubject();
-        current = makeSubject(name, lab);
-        if (current.unavailable() === undefined) {
-          await lab.startSubject(current);
-          await runner.mustServe();
-        }
+        current = made.get(name) ?? makeSubject(name, lab);
+        if (current.unavailable() === undefined) await startOrSay(lab, runner, current, repeat, tell);
       }
       const missing = current.unavailable();
       for (const drill of drills) {
