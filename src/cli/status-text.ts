@@ -57,6 +57,20 @@ export function statusText(status: NodeStatus, paint: Paint): string {
     head("backend", "health", "admin", "weight", "for", "reason"),
     ...status.pools.flatMap((pool) => pool.backends.map((backend) => backendRow(backend, paint))),
   ]);
+  if (status.proxy !== undefined) {
+    section("Proxy workers", [
+      head("worker", "state", "pid", "connections", "in flight"),
+      ...status.proxy.workers.map(({ index, state, pid, connections, requests }) => [
+        state === "spare" ? "-" : String(index),
+        paint(state === "serving" ? "green" : "yellow", state),
+        String(pid),
+        String(connections),
+        String(requests),
+      ]),
+    ]);
+    for (const { backend, workers } of status.proxy.ejected)
+      lines.push(paint("yellow", `  ${backend} is ejected by ${workers} of the workers`));
+  }
   section("Processes", [
     head("process", "phase", "pid", "restarts"),
     ...status.processes.map(({ name, index, phase, pid, restarts }) => [

@@ -38,6 +38,26 @@ export interface ServiceStatus {
   readonly here: boolean;
 }
 
+/** The layer-7 side of a node. */
+export interface ProxyStatus {
+  readonly workers: readonly {
+    readonly pid: number;
+    readonly index: number;
+    /** `spare` takes the place of one that crashes; `leaving` finishes what it has. */
+    readonly state: "serving" | "starting" | "leaving" | "spare";
+    /** Open connections of clients. */
+    readonly connections: number;
+    /** Under way at backends. */
+    readonly requests: number;
+    /** Of the site that it runs. */
+    readonly digest: string;
+  }[];
+  /** Backends that passive health keeps out, and in how many workers. */
+  readonly ejected: readonly { readonly backend: string; readonly workers: number }[];
+  /** By service, since the brain started. */
+  readonly responses: Readonly<Record<string, number>>;
+}
+
 /** GET /v1/status */
 export interface NodeStatus {
   readonly site: string;
@@ -56,6 +76,8 @@ export interface NodeStatus {
   readonly routers: readonly RouterStatus[];
   readonly pools: readonly PoolStatus[];
   readonly services: readonly ServiceStatus[];
+  /** Where the site has proxy services on this node. */
+  readonly proxy?: ProxyStatus | undefined;
   readonly alarms: readonly Alarm[];
 }
 

@@ -2,8 +2,11 @@
 export interface MetricSample {
   readonly name: string;
   readonly help: string;
-  readonly kind: "gauge" | "counter";
+  readonly kind: "gauge" | "counter" | "histogram";
   /** Never a client's address: the number of series stays bounded. */
   readonly labels: Readonly<Record<string, string>>;
+  /** Of a histogram: the sum of what was observed. */
   readonly value: number;
+  /** Of a histogram: observations per bucket, each with its upper bound; the last one's is Infinity. */
+  readonly buckets?: readonly { readonly to: number; readonly count: number }[];
 }

@@ -186,7 +186,7 @@ describe("reload", () => {
     expect(client.text).toContain("x-n: 100\r\n");
     for (const socket of sockets) socket.send("still here");
     await Promise.all(sockets.map((socket) => socket.until((text) => text.endsWith("still here"))));
-    expect(proxy.metrics().routes["web-1"]?.statuses[1]).toBe(100);
+    expect(proxy.metrics().routes["web/web-1"]?.statuses[1]).toBe(100);
   });
 
   it("takes new backends, and lets go of old ones", async () => {

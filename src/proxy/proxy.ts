@@ -55,6 +55,8 @@ export class Proxy {
   readonly #listeners = new Map<string, { listener: Listener; service: string }>();
   readonly #routes = new Map<string, RouteState>();
   readonly #logs = new Map<string, AccessLog>();
+  /** Sockets that the parent has not handed over, or could not open. */
+  #missing = 0;
 
   constructor(options: ProxyOptions = {}) {
     this.#clock = options.clock ?? new SystemClock();
@@ -96,6 +98,7 @@ export class Proxy {
     await Promise.all(
       [...wanted].filter(([key]) => !this.#listeners.has(key)).map(([key, name]) => this.#listen(key, name)),
     );
+    this.#missing = [...wanted.keys()].filter((key) => !this.#listeners.has(key)).length;
   }
 
   /** Works everything out without opening or closing a socket: who listens where. */
@@ -178,7 +181,7 @@ export class Proxy {
   }
 
   /** What the checks say. A backend that comes up starts slowly where its route asks for that. */
-  backendStatus(status: BackendStatus): void {
+  backendStatus(status: Omit<BackendStatus, "since">): void {
     const backend = this.#pools.get(status.pool)?.backends.find((one) => one.name === status.backend);
     if (backend === undefined) return;
     if (status.health === "up" && backend.health === "down") backend.upSince = this.#clock.monotonic();
@@ -253,8 +256,7 @@ export class Proxy {
   metrics(): ProxyMetrics {
     const routes: ProxyMetrics["routes"] = {};
     for (const [key, { counters }] of this.#routes) {
-      const [service = "", route = ""] = key.split("/");
-      routes[route] = { ...counters, service };
+      routes[key] = { ...counters, service: key.slice(0, key.indexOf("/")) };
     }
     const backends: ProxyMetrics["backends"] = {};
     let inflight = 0;
@@ -274,6 +276,19 @@ export class Proxy {
       events: Object.fromEntries(this.engine.events),
       gauges: { client_connections: clients, upstream_connections: upstream, requests_in_flight: inflight },
     };
+  }
+
+  /** Backends that passive health keeps out just now, as `pool/backend`. */
+  ejected(): string[] {
+    const now = this.#clock.monotonic();
+    return [...this.#pools.values()].flatMap(({ backends }) =>
+      backends.filter(({ outlier }) => outlier.ejected(now)).map(({ id }) => id),
+    );
+  }
+
+  /** Whether every address and port of the site is listened on. */
+  get listening(): boolean {
+    return this.#missing === 0 && this.#listeners.size > 0;
   }
 
   /** Stops: accepts no more, lets requests finish, then closes. */

@@ -72,7 +72,6 @@ export function checkByConnecting(
         admin: "enabled",
         reason: reason ?? "connected",
         effectiveWeight: up ? weight : 0,
-        since: ms(0),
       });
       if (before !== 1 || !up) changed(id, up, reason ?? "connected");
     };

@@ -30,6 +30,7 @@ beforeEach(() => {
   context = fakeContext();
   rooms = new FakeRooms();
   heard = [];
+  link = undefined;
 });
 afterEach(async () => {
   await brain?.stop("release");

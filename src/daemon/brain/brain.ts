@@ -15,6 +15,7 @@ import { Accounts } from "./accounts.ts";
 import { metricSamples } from "./metrics.ts";
 import { explainBackend, explainRouter } from "./policy-explain.ts";
 import { type Facts, alarms, named, poolStatuses, reportedTracks, serviceStatuses } from "./policy.ts";
+import { ProxyWorkers } from "./proxy-workers.ts";
 import { RedundancyLink } from "./redundancy-link.ts";
 import { ScriptWatcher } from "./scripts.ts";
 
@@ -30,6 +31,7 @@ export class Brain {
   readonly #scripts: ScriptWatcher;
   readonly #link: RedundancyLink;
   readonly #accounts: Accounts;
+  readonly #proxies: ProxyWorkers;
   #file: SiteFile;
   #health: HealthPort;
   #forwarder: ForwarderPort;
@@ -57,6 +59,7 @@ export class Brain {
     this.#forwarder = rooms.forwarder;
     rooms.changed.fire = () => this.#changed();
     this.#scripts = new ScriptWatcher(context.clock, () => this.#changed());
+    this.#proxies = new ProxyWorkers(context, () => this.#changed());
     this.#link = new RedundancyLink(
       context,
       () => this.#plan(),
@@ -88,10 +91,13 @@ export class Brain {
     this.#health.update(this.#file.site);
     this.#scripts.update(this.#file.site, this.#context.node);
     this.#apply();
+    // Before the proxy workers start: they take what is accepted, not what somebody edits just now.
+    if (this.#siteProblem === "") await this.#accepted.write(this.#file);
+    this.#proxies.site(this.#file.digest);
+    await this.#proxies.start();
     this.#context.tell({ type: "children", wishes: this.#wishes() });
     this.#accounts.start();
     this.#link.start();
-    if (this.#siteProblem === "") await this.#accepted.write(this.#file);
     this.#beat();
   }
 
@@ -108,6 +114,10 @@ export class Brain {
       { name: "redundancy", count: takesPart ? 1 : 0, listen: [] },
       ...this.#ports.children(this.#file.site, node),
     ];
+  }
+
+  #hasProxies(): boolean {
+    return this.#wishes().some(({ name, count }) => name === "proxy" && count > 0);
   }
 
   #plan() {
@@ -149,7 +159,9 @@ export class Brain {
   }
 
   #apply(): void {
-    this.#forwarder.apply(this.#file.site, this.#health.statuses());
+    const backends = this.#health.statuses();
+    this.#forwarder.apply(this.#file.site, backends);
+    this.#proxies.backends(backends);
   }
 
   #tell(): void {
@@ -201,6 +213,7 @@ export class Brain {
       this.#accounts.useSite(file.site);
       this.#scripts.update(file.site, context.node);
       this.#apply();
+      this.#proxies.site(file.digest);
       this.#link.sendPlan();
       context.tell({ type: "children", wishes: this.#wishes() });
       outcome = { at, ok: true, errors: [], changes };
@@ -252,6 +265,7 @@ export class Brain {
       })),
       pools: poolStatuses(facts),
       services: serviceStatuses(facts),
+      ...(this.#hasProxies() ? { proxy: this.#proxies.status() } : {}),
       alarms: alarms(facts),
     };
   }
@@ -299,6 +313,7 @@ export class Brain {
         ...this.#health.metrics(),
         ...this.#accounts.samples(),
         ...(await this.#roomSamples()),
+        ...(this.#hasProxies() ? this.#proxies.metrics() : []),
       ],
     };
   }
@@ -369,6 +384,7 @@ export class Brain {
     this.#health.stop();
     this.#link.stop();
     await this.#accounts.stop();
+    this.#proxies.stop();
     this.#api?.close();
     this.#api?.closeAllConnections();
     await this.#forwarder.stop(mode === "release");

@@ -35,7 +35,7 @@ interface LogLine {
 export class RealNode {
   readonly directory = mkdtempSync(join(tmpdir(), "nines-node-"));
   readonly runtime = join(this.directory, "run");
-  readonly file = join(this.directory, "site.yaml");
+  file = join(this.directory, "site.yaml");
   readonly log: LogLine[] = [];
   stderr = "";
   readonly #namespace: NetworkNamespace;

@@ -1,0 +1,207 @@
+import type { Server } from "node:net";
+import { join } from "node:path";
+import { type MonotonicMs, addTime, seconds, timeSince } from "../../base/time.ts";
+import type { ProxyStatus } from "../../contracts/api.ts";
+import type { BackendStatus } from "../../contracts/forwarding.ts";
+import type { MetricSample } from "../../contracts/metrics.ts";
+import { type ProxyMetrics, addMetrics, emptyMetrics, proxySamples } from "../../proxy/engine/metrics.ts";
+import type { ChildContext } from "../child.ts";
+import { type JsonLink, serveLinks } from "../link.ts";
+import { type BrainToProxy, type ProxyToBrain, decodeWorker } from "../messages-proxy.ts";
+
+type Link = JsonLink<BrainToProxy, ProxyToBrain>;
+
+interface Worker {
+  readonly link: Link;
+  pid: number;
+  index: number;
+  spare: boolean;
+  serving: boolean;
+  leaving: boolean;
+  heardAt: MonotonicMs;
+  digest: string;
+  metrics: ProxyMetrics;
+  ejected: readonly string[];
+}
+
+/** A worker says something four times a second; one that says nothing for this long hangs. */
+const SILENCE = seconds(2);
+/** What a planned replacement, or a brain that has just started, may take until workers are heard. */
+const PATIENCE = seconds(5);
+
+/** The brain's side of <runtime>/proxy.sock: site and health there, counters and ejections back, all by push. */
+export class ProxyWorkers {
+  readonly #context: ChildContext;
+  readonly #changed: () => void;
+  readonly #workers = new Set<Worker>();
+  /** Of workers that have ended: a counter never goes back. */
+  readonly #past = emptyMetrics();
+  #site: { digest: string; reloads: number } = { digest: "", reloads: 0 };
+  #backends: readonly BackendStatus[] = [];
+  #backendsText = "";
+  #server: Server | undefined;
+  /** Until then nobody is missed. */
+  #patientUntil: MonotonicMs;
+  #lastLook: MonotonicMs;
+
+  constructor(context: ChildContext, changed: () => void) {
+    this.#context = context;
+    this.#changed = changed;
+    this.#lastLook = context.clock.monotonic();
+    // A brain that was restarted finds its workers serving: they connect again within half a second.
+    this.#patientUntil = context.successor ? addTime(this.#lastLook, PATIENCE) : this.#lastLook;
+  }
+
+  async start(): Promise<void> {
+    this.#server = await serveLinks<BrainToProxy, ProxyToBrain>(
+      join(this.#context.runtime, "proxy.sock"),
+      (link) => this.#accept(link),
+    );
+  }
+
+  stop(): void {
+    this.#server?.close();
+    for (const { link } of this.#workers) link.close("the brain ends");
+  }
+
+  /** After every site that was accepted; a reload counts even where the digest is the same. */
+  site(digest: string): void {
+    this.#site = { digest, reloads: this.#site.reloads + 1 };
+    for (const { link } of this.#workers) link.send({ type: "site", ...this.#site });
+  }
+
+  backends(statuses: readonly BackendStatus[]): void {
+    const text = JSON.stringify(statuses.map((status) => ({ ...status, since: 0, reason: "" })));
+    this.#backends = statuses;
+    if (text === this.#backendsText) return;
+    this.#backendsText = text;
+    for (const { link } of this.#workers) this.#sendBackends(link);
+  }
+  #sendBackends(link: Link): void {
+    link.send({ type: "backends", backends: this.#backends });
+  }
+
+  #accept(link: Link) {
+    const { clock, log } = this.#context;
+    const worker: Worker = {
+      link,
+      pid: 0,
+      index: 0,
+      spare: true,
+      serving: false,
+      leaving: false,
+      heardAt: clock.monotonic(),
+      digest: "",
+      metrics: emptyMetrics(),
+      ejected: [],
+    };
+    this.#workers.add(worker);
+    link.send({ type: "site", ...this.#site });
+    this.#sendBackends(link);
+    return {
+      decode: decodeWorker,
+      message: (message: ProxyToBrain) => this.#heard(worker, message),
+      closed: (reason: string) => {
+        this.#workers.delete(worker);
+        addMetrics(this.#past, worker.metrics, false);
+        if (worker.serving && !worker.leaving)
+          log.warn({ event: "proxy.worker_lost", child_pid: worker.pid, index: worker.index, reason });
+        this.#changed();
+      },
+    };
+  }
+
+  #heard(worker: Worker, message: ProxyToBrain): void {
+    worker.heardAt = this.#context.clock.monotonic();
+    switch (message.type) {
+      case "hello":
+        worker.pid = message.pid;
+        worker.index = message.index;
+        worker.spare = message.spare;
+        break;
+      case "alive":
+        if (worker.serving === message.serving) return;
+        worker.serving = message.serving;
+        break;
+      case "report":
+        worker.digest = message.digest;
+        worker.metrics = message.metrics;
+        worker.ejected = message.ejected;
+        return;
+      case "leaving":
+        worker.leaving = true;
+        this.#patientUntil = addTime(worker.heardAt, PATIENCE);
+        break;
+    }
+    this.#changed();
+  }
+
+  /**
+   * Why no worker of this node accepts connections; undefined while one does, or while none can be expected
+   * yet. Asked on every change and at least once a second.
+   */
+  problem(): string | undefined {
+    const now = this.#context.clock.monotonic();
+    // Where we stood still ourselves, what they said meanwhile lies unread in our sockets.
+    const stalled = timeSince(now, this.#lastLook) > SILENCE;
+    this.#lastLook = now;
+    const candidates = [...this.#workers].filter(({ spare, leaving }) => !spare && !leaving);
+    const good = candidates.filter(
+      ({ serving, heardAt }) => serving && (stalled || timeSince(now, heardAt) < SILENCE),
+    );
+    if (good.length > 0 || now < this.#patientUntil) return undefined;
+    if (candidates.length === 0) return "no proxy worker runs";
+    return candidates.some(({ serving }) => serving)
+      ? "no proxy worker has shown a sign of life for two seconds"
+      : "no proxy worker accepts connections";
+  }
+
+  #sum(): ProxyMetrics {
+    const sum = emptyMetrics();
+    addMetrics(sum, this.#past);
+    for (const { metrics } of this.#workers) addMetrics(sum, metrics);
+    return sum;
+  }
+
+  status(): ProxyStatus {
+    const ejected = new Map<string, number>();
+    for (const worker of this.#workers)
+      for (const id of worker.ejected) ejected.set(id, (ejected.get(id) ?? 0) + 1);
+    const responses: Record<string, number> = {};
+    for (const { service, statuses } of Object.values(this.#sum().routes))
+      responses[service] = (responses[service] ?? 0) + statuses.reduce((a, b) => a + b, 0);
+    return {
+      workers: [...this.#workers]
+        .filter(({ pid }) => pid !== 0)
+        .map(({ pid, index, spare, serving, leaving, digest, metrics }) => ({
+          pid,
+          index,
+          state: spare
+            ? ("spare" as const)
+            : leaving
+              ? ("leaving" as const)
+              : serving
+                ? ("serving" as const)
+                : ("starting" as const),
+          connections: metrics.gauges["client_connections"] ?? 0,
+          requests: metrics.gauges["requests_in_flight"] ?? 0,
+          digest,
+        }))
+        .sort((a, b) => a.index - b.index || a.pid - b.pid),
+      ejected: [...ejected].map(([backend, workers]) => ({ backend, workers })),
+      responses,
+    };
+  }
+
+  metrics(): MetricSample[] {
+    const { workers } = this.status();
+    const serving: MetricSample = {
+      name: "nines_proxy_workers_serving",
+      help: "Proxy workers that accept connections.",
+      kind: "gauge",
+      labels: {},
+      value: workers.filter(({ state }) => state === "serving").length,
+    };
+    return [serving, ...proxySamples(this.#sum())];
+  }
+}

@@ -1,0 +1,98 @@
+import { afterEach, expect, it, vi } from "vitest";
+import { Proxy } from "../proxy/proxy.ts";
+import { ProxyWorkers } from "./brain/proxy-workers.ts";
+import { ProxyLink } from "./proxy-link.ts";
+import { graft } from "./proxy-site.ts";
+import { backend, fakeContext, pairInput, site } from "./testing/fakes.ts";
+
+const ends: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const end of ends.splice(0).reverse()) await end();
+});
+
+const proxied = site({
+  ...pairInput,
+  services: { web: { listen: "127.0.0.1:1/tcp", proxy: { pool: "apps" } } },
+});
+/** On port 0, any that is free: none that a site file may name. */
+const anyPort = Object.values(proxied.services).map((service) => ({
+  ...service,
+  listen: service.listen.map((one) => ({ ...one, ports: [0, 0] as const })),
+}));
+
+async function pair() {
+  const context = fakeContext();
+  const workers = new ProxyWorkers(context, () => {});
+  workers.site("d1");
+  workers.backends([backend("one", "down"), backend("two", "up")]);
+  await workers.start();
+  const proxy = new Proxy();
+  await proxy.apply({ pools: proxied.pools, services: { web: anyPort[0] as never } });
+  const reload = vi.fn(() => Promise.resolve());
+  const link = new ProxyLink({
+    context,
+    proxy,
+    who: () => ({ index: 1, spare: false }),
+    digest: () => "d1",
+    reload,
+  });
+  link.start();
+  ends.push(
+    () => workers.stop(),
+    () => proxy.close(10),
+    () => link.close(),
+  );
+  await vi.waitFor(() => expect(workers.status().workers[0]).toMatchObject({ index: 1, state: "serving" }));
+  return { workers, proxy, link, reload };
+}
+
+it("pushes health to the workers, and counters and ejections back", async () => {
+  const { workers, proxy, link } = await pair();
+  const serving = (): unknown => proxy.explain("web", { host: "shop", target: "/" }).backends;
+  await vi.waitFor(() => expect(JSON.stringify(serving())).toContain("its check fails"));
+  const before = JSON.stringify(serving());
+  workers.backends([backend("one", "up"), backend("two", "down")]);
+  await vi.waitFor(() => expect(JSON.stringify(serving())).not.toBe(before));
+  proxy.engine.event("retried");
+  link.report();
+  await vi.waitFor(() => {
+    const retried = workers.metrics().find(({ labels }) => labels["event"] === "retried");
+    expect(retried).toMatchObject({ name: "nines_proxy_events_total", value: 1 });
+  });
+  link.close();
+  await vi.waitFor(() => expect(workers.problem()).toBe("no proxy worker runs"));
+  // A counter never goes back.
+  expect(workers.metrics().find(({ labels }) => labels["event"] === "retried")?.value).toBe(1);
+});
+
+it("lets the workers read the site anew with every reload, also where the digest stays", async () => {
+  const { workers, reload } = await pair();
+  expect(reload).not.toHaveBeenCalled();
+  workers.site("d1");
+  await vi.waitFor(() => expect(reload).toHaveBeenCalledTimes(1));
+});
+
+it("misses nobody for a while where one leaves as planned", async () => {
+  const { workers, link } = await pair();
+  link.stop();
+  await vi.waitFor(() => expect(workers.status().workers[0]?.state).toBe("leaving"));
+  expect(workers.problem()).toBeUndefined();
+});
+
+it("puts middleware back in its place, and one that is gone refuses instead of letting pass", () => {
+  const pass = (): undefined => undefined;
+  const input = {
+    ...pairInput,
+    services: {
+      web: { listen: "10.0.0.2:80/tcp", proxy: { routes: [{ pool: "apps", middleware: [pass, pass] }] } },
+    },
+  };
+  const loaded = site(input);
+  const accepted = JSON.parse(JSON.stringify(loaded)) as typeof loaded;
+  const functions = () => accepted.services["web"]?.proxy?.routes?.[0]?.middleware ?? [];
+  graft(accepted, loaded);
+  expect(functions()).toEqual([pass, pass]);
+  graft(accepted, undefined);
+  expect(functions()).toHaveLength(2);
+  expect(() => functions()[0]?.({} as never, {} as never)).toThrow("reload the site");
+});
