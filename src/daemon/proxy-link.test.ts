@@ -27,7 +27,10 @@ async function pair() {
   workers.backends([backend("one", "down"), backend("two", "up")]);
   await workers.start();
   const proxy = new Proxy();
-  await proxy.apply({ pools: proxied.pools, services: { web: anyPort[0] as never } });
+  await proxy.apply({
+    pools: proxied.pools,
+    services: Object.fromEntries(anyPort.map((one) => ["web", one])),
+  });
   const reload = vi.fn(() => Promise.resolve());
   const link = new ProxyLink({
     context,
