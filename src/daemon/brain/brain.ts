@@ -313,14 +313,14 @@ export class Brain {
         ...this.#health.metrics(),
         ...this.#accounts.samples(),
         ...(await this.#roomSamples()),
-        ...(this.#hasProxies() ? this.#proxies.metrics() : []),
       ],
     };
   }
 
   /** Counters of whoever serves: they are shown, and kept in the accounts. */
   async #roomSamples(): Promise<readonly MetricSample[]> {
-    return await this.#forwarder.metrics();
+    const forwarded = await this.#forwarder.metrics();
+    return this.#hasProxies() ? [...forwarded, ...this.#proxies.metrics()] : forwarded;
   }
 
   #redundancyEvent(event: string, fields: Readonly<Record<string, unknown>>): void {
