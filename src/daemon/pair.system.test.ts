@@ -88,6 +88,36 @@ describe.skipIf(!root)("two nodes", () => {
     expect(b.events("vrrp.state_changed").filter((each) => each["to"] === "active")).toEqual([]);
   });
 
+  it("does not take the node that hands over for a duplicate, and reports a real one", async () => {
+    a.start("a");
+    await becomes(a, "active");
+    b.start("b");
+    await becomes(b, "backup");
+    await vi.waitFor(() => a.ask("POST", "/v1/switchover", {}), { timeout: 15_000, interval: 200 });
+    await becomes(b, "active");
+    // Past the lease: whoever looks for duplicates has looked.
+    await new Promise((resolve) => setTimeout(resolve, 5000));
+    for (const node of [a, b]) expect(node.events("redundancy.duplicate_address")).toEqual([]);
+    await becomes(b, "active");
+    // A foreign host takes the address: a's kernel without a fence, and without nines.
+    a.signal("SIGTERM");
+    await a.ended;
+    await inside(first, "ip", "address", "add", "10.9.0.1/32", "dev", "wire0");
+    b.signal("SIGTERM");
+    await b.ended;
+    b.start("b");
+    await vi.waitFor(
+      async () => expect((await b.status()).alarms.map(({ name }) => name)).toContain("duplicate_address"),
+      { timeout: 30_000, interval: 200 },
+    );
+    await inside(first, "ip", "address", "delete", "10.9.0.1/32", "dev", "wire0");
+    await vi.waitFor(
+      async () =>
+        expect((await b.status()).alarms.map(({ name }) => name)).not.toContain("duplicate_address"),
+      { timeout: 30_000, interval: 200 },
+    );
+  }, 120_000);
+
   it("names a node that runs another site file, and goes on", async () => {
     b.write({ ...pairSite, pools: { apps: { backends: { one: "10.9.0.9:80" } } } });
     a.start("a");

@@ -53,12 +53,26 @@ export class AddressKeeper {
 
   /** Another plan with the same instances: addresses that are gone from it are removed. */
   replan(plan: RouterPlan): void {
-    const before = this.#placed();
+    const before = this.placed();
     this.#plan = plan;
     if (!this.#held) return;
-    const now = new Set(this.#placed().map((p) => `${p.ifindex} ${p.address}`));
+    const now = new Set(this.placed().map((p) => `${p.ifindex} ${p.address}`));
     this.#delete(before.filter((p) => !now.has(`${p.ifindex} ${p.address}`)));
     this.hold();
+  }
+
+  /** Where the addresses are, or would be. */
+  placed(): Placed[] {
+    const { links } = this.#options;
+    return this.#plan.instances.flatMap((instance, i) =>
+      instance.addresses.flatMap(({ address, interface: name }): Placed[] => {
+        const link = links.link(name);
+        if (!link) return [];
+        const macvlan = name === instance.interface ? this.#macvlans.get(i) : undefined;
+        const mac = macvlan ? macFromBytes(virtualMacBytes(instance.family, instance.vrid)) : link.mac;
+        return [{ ifindex: macvlan?.index ?? link.index, address, mac, loopback: link.loopback }];
+      }),
+    );
   }
 
   /** The link that the advertisements of an instance leave by: its macvlan, or undefined for the interface itself. */
@@ -114,7 +128,7 @@ export class AddressKeeper {
       this.#held = true;
       this.#raise(true);
     }
-    const placed = this.#placed();
+    const placed = this.placed();
     const plans = placed.map(({ ifindex, address }) => addressPlan(ifindex, address, this.#plan.lease));
     if (plans.length === 0) return placed;
     this.#options.rtnetlink.putAddresses(plans).then(
@@ -129,13 +143,13 @@ export class AddressKeeper {
 
   release(): void {
     this.#held = false;
-    this.#delete(this.#placed());
+    this.#delete(this.placed());
     this.#raise(false);
   }
 
   /** Puts one address back that somebody else removed; false where it is none of ours. */
   restore(ifindex: number, address: IpAddress): boolean {
-    if (!this.#held || !this.#placed().some((p) => p.ifindex === ifindex && p.address === address))
+    if (!this.#held || !this.placed().some((p) => p.ifindex === ifindex && p.address === address))
       return false;
     this.hold();
     return true;
@@ -158,18 +172,6 @@ export class AddressKeeper {
     this.#macvlans.clear();
   }
 
-  #placed(): Placed[] {
-    const { links } = this.#options;
-    return this.#plan.instances.flatMap((instance, i) =>
-      instance.addresses.flatMap(({ address, interface: name }): Placed[] => {
-        const link = links.link(name);
-        if (!link) return [];
-        const macvlan = name === instance.interface ? this.#macvlans.get(i) : undefined;
-        const mac = macvlan ? macFromBytes(virtualMacBytes(instance.family, instance.vrid)) : link.mac;
-        return [{ ifindex: macvlan?.index ?? link.index, address, mac, loopback: link.loopback }];
-      }),
-    );
-  }
   #delete(placed: readonly Placed[]): void {
     if (placed.length === 0) return;
     this.#options.rtnetlink

@@ -27,6 +27,7 @@ import { type Fence, NftFence } from "../linux/nftables/fence.ts";
 import { type InterfaceAddress, Rtnetlink, whoIs } from "../linux/rtnetlink.ts";
 import { AddressKeeper } from "./addresses.ts";
 import type { NodeMessage } from "./group/machine-state.ts";
+import { DuplicateWatch } from "./duplicates.ts";
 import { type NodeAddress, NodesService } from "./handover/service.ts";
 import { type HelloRouter, type WireBody, routerKey } from "./handover/wire.ts";
 import { HookRunner } from "./hooks.ts";
@@ -66,6 +67,7 @@ export interface ServiceOptions {
 interface Running {
   readonly runner: RouterRunner;
   readonly keeper: AddressKeeper;
+  readonly duplicates: DuplicateWatch;
   tracker: Tracker;
   hooks: HookRunner;
 }
@@ -255,14 +257,14 @@ export class RedundancyService {
       onChange: () => {
         this.#hello();
         this.#status();
-        if (runner.state.name === "active") this.#askForDuplicates(plan.router, "takeover");
       },
       onEvent: (event, fields) => this.#options.toBrain({ type: "event", event, fields }),
       onStopped: () => this.#ended.get(plan.router)?.(),
       drain: () => this.#drain(),
     });
     const tracker = this.#tracker(plan, runner);
-    this.#routers.set(plan.router, { runner, keeper, tracker, hooks });
+    const duplicates = this.#duplicates(plan.router);
+    this.#routers.set(plan.router, { runner, keeper, duplicates, tracker, hooks });
     runner.start();
     if (this.#silent) this.#lower(runner, true);
     tracker.start();
@@ -429,22 +431,27 @@ export class RedundancyService {
       this.#options.toBrain({ type: "event", event: "redundancy.address_restored", fields });
     }
   }
-  /** Does anyone else answer for an address that this node holds? */
-  #askForDuplicates(router: string, when: string): void {
-    const running = this.#routers.get(router);
-    const seen = new Set<string>();
-    for (const { ifindex, address, mac, loopback } of running?.keeper.hold() ?? []) {
-      const key = `${ifindex} ${address}`;
-      if (loopback || seen.has(key)) continue;
-      seen.add(key);
-      void this.#ask(ifindex, address, mac).then((other) => {
-        if (other === undefined || other === mac || !running?.keeper.held) return;
+  #duplicates(router: string): DuplicateWatch {
+    const tell = (event: string, fields: Readonly<Record<string, unknown>>, level: "info" | "warn"): void => {
+      this.#options.log[level]({ event, ...fields });
+      this.#options.toBrain({ type: "event", event, fields });
+    };
+    return new DuplicateWatch({
+      ask: ({ ifindex, address, mac }) => this.#ask(ifindex, address, mac),
+      found: (address, mac, when) => {
         this.#count("duplicate_addresses");
-        const reason = `${other} answers for it, too`;
-        const fields = { router, address, mac: other, when, reason };
-        this.#options.log.warn({ event: "redundancy.duplicate_address", ...fields });
-        this.#options.toBrain({ type: "event", event: "redundancy.duplicate_address", fields });
-      });
+        const reason = `${mac} answers for it, too`;
+        tell("redundancy.duplicate_address", { router, address, mac, when, reason }, "warn");
+      },
+      gone: (address) =>
+        tell("redundancy.duplicate_gone", { router, address, reason: "nobody else answers for it" }, "info"),
+    });
+  }
+  #lookForDuplicates(now: MonotonicMs): void {
+    for (const { runner, keeper, duplicates } of this.#routers.values()) {
+      const { name: state, since, links } = runner.state;
+      const heard = links.some(({ vrrp }) => vrrp.heard !== undefined);
+      duplicates.look(now, { state, since, lease: runner.plan.lease, heard, placed: keeper.placed() });
     }
   }
   async #ask(ifindex: number, address: IpAddress, mac: Parameters<Announcer["announce"]>[0]["mac"]) {
@@ -531,6 +538,7 @@ export class RedundancyService {
     if (due("status", STATUS_EVERY)) this.#options.toBrain(this.status());
     // Without it soon again: a predecessor may have owned the tables until a moment ago.
     if (due("fence", this.#fenced === "no" ? LEASE_EVERY : FENCE_EVERY)) this.#installFence();
+    this.#lookForDuplicates(now);
     if (now - this.#factsAt > BRAIN_SILENT) this.#brainSilent(true);
     for (const [node, { at }] of this.#digests) if (now - at > PEER_FORGOTTEN) this.#digests.delete(node);
   }

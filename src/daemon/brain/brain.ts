@@ -134,6 +134,7 @@ export class Brain {
       redundancySilence: this.#link.age(),
       forwardingProblem: this.#forwarder.problem(),
       differing: this.#link.differing,
+      duplicates: this.#link.duplicates,
       siteProblem: this.#siteProblem,
       isolated: this.#health.isolated?.(),
       accountsProblem: this.#accounts.problem(),

@@ -19,6 +19,8 @@ export interface Facts {
   readonly forwardingProblem: string;
   /** Nodes that run another site file than this one. */
   readonly differing: readonly { readonly node: string; readonly digest: string }[];
+  /** Addresses of this node that somebody else answers for. */
+  readonly duplicates?: readonly { readonly address: string; readonly reason: string }[] | undefined;
   /** Why the site file on disk is not the one that runs; empty where it is. */
   readonly siteProblem: string;
   /** Why this node is probably cut off from all backends. */
@@ -42,6 +44,7 @@ export const ALARMS = {
   pool_degraded: "a backend of a pool is down",
   node_isolated: "every check of every pool fails at once: perhaps it is this node that is cut off",
   forwarding_broken: "the kernel's forwarding tables are not as they should be",
+  duplicate_address: "another host answers for a virtual address that this node holds",
   site_differs: "another node runs another site file",
   accounts_failing: "what is measured cannot be written to disk: `nines slo` will not know of it",
   site_rejected: "the site file on disk is wrong, or could not be read; the last good one runs",
@@ -153,6 +156,8 @@ export function alarms(facts: Facts): Alarm[] {
       node,
       `${node} runs another site file (${digest.slice(0, 12)}) than this node`,
     );
+  for (const { address, reason } of facts.duplicates ?? [])
+    raise("duplicate_address", "critical", address, reason);
   if (facts.accountsProblem) raise("accounts_failing", "warning", "", facts.accountsProblem);
   if (facts.siteProblem !== "") raise("site_rejected", "warning", "", facts.siteProblem);
   return found;

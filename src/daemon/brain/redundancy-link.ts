@@ -28,6 +28,7 @@ export class RedundancyLink {
   readonly #onEvent: (event: string, fields: Readonly<Record<string, unknown>>) => void;
   readonly #waiting = new Map<number, Waiting>();
   readonly #differing = new Map<string, string>();
+  readonly #duplicates = new Map<string, string>();
   #nextId = 1;
   #heardAt: MonotonicMs;
   #routers: readonly RouterStatus[] | undefined;
@@ -71,6 +72,10 @@ export class RedundancyLink {
   }
   get differing(): readonly { readonly node: string; readonly digest: string }[] {
     return [...this.#differing].map(([node, digest]) => ({ node, digest }));
+  }
+  /** Addresses of this node that somebody else answers for, with who does. */
+  get duplicates(): readonly { readonly address: string; readonly reason: string }[] {
+    return [...this.#duplicates].map(([address, reason]) => ({ address, reason }));
   }
   /** Milliseconds since the last status. */
   age(): number {
@@ -154,6 +159,12 @@ export class RedundancyLink {
     if (event === "redundancy.site_differs" && typeof node === "string" && typeof digest === "string") {
       this.#differing.set(node, digest);
       this.#changed();
+    } else if (event === "redundancy.duplicate_address" && typeof fields["address"] === "string") {
+      this.#duplicates.set(fields["address"], String(fields["reason"]));
+      this.#changed();
+    } else if (event === "redundancy.duplicate_gone" && typeof fields["address"] === "string") {
+      this.#duplicates.delete(fields["address"]);
+      this.#changed();
     } else if (event === "redundancy.site_agrees" && typeof node === "string") {
       this.#differing.delete(node);
       this.#changed();
@@ -164,6 +175,8 @@ export class RedundancyLink {
     if (this.#up) this.#context.log.warn({ event: "redundancy.link_lost", reason });
     this.#up = false;
     this.#routers = undefined;
+    // It asks anew when it is back.
+    this.#duplicates.clear();
     for (const waiting of this.#waiting.values())
       waiting.reject(
         new OperationalError("PEER_LOST", `the redundancy process ended: ${reason}`, { retryable: true }),

@@ -19,6 +19,7 @@ import {
   type NodeMessage,
   OFFER_EVERY,
   PEER_FRESH,
+  type Peer,
   type Requester,
   effectivePriority,
   isEligible,
@@ -27,14 +28,14 @@ import type { Turn } from "./machine-turn.ts";
 
 const handoverTime = (turn: Turn): number => Math.max(HANDOVER_WITHIN, 3 * turn.context.plan.interval);
 
-/** The healthiest node that could take over, above `than` (0 for any). */
-function bestPeer(turn: Turn, than: number): string | undefined {
+/** The node with the highest priority among those that could take over. */
+function bestPeer(turn: Turn, fit: (node: string, peer: Peer) => boolean = () => true): string | undefined {
   const fresh = Object.entries(turn.state.peers).filter(
     ([node, peer]) =>
       node !== turn.context.node &&
       peer.eligible &&
-      peer.priority > than &&
-      turn.context.now - peer.at < PEER_FRESH,
+      turn.context.now - peer.at < PEER_FRESH &&
+      fit(node, peer),
   );
   return fresh.sort(([a, x], [b, y]) => y.priority - x.priority || (a < b ? -1 : 1))[0]?.[0];
 }
@@ -46,11 +47,22 @@ function give(turn: Turn, to: string, requester: Requester): void {
   offerAgain(turn);
 }
 
-/** Offers to the best node above this priority. False where there is none or a hand-over is under way. */
-export function tryToGive(turn: Turn, than: number, requester: Requester): boolean {
-  if (turn.state.handover.kind !== "none") return false;
-  const to = bestPeer(turn, than);
-  if (to === undefined) return false;
+/**
+ * A node that is now above this one, and that is lowered by less: two nodes that fail alike leave the addresses
+ * where they are, whatever their priorities in the site file.
+ */
+export function healthierPeer(turn: Turn): string | undefined {
+  const { plan } = turn.context;
+  const own = effectivePriority(plan, turn.state.failing);
+  return bestPeer(turn, (node, { priority }) => {
+    const base = plan.nodes.find((each) => each.node === node)?.priority ?? priority;
+    return priority > own && base - priority < plan.priority - own;
+  });
+}
+
+/** Offers to the best node. False where there is none or a hand-over is under way. */
+export function tryToGive(turn: Turn, requester: Requester, to = bestPeer(turn)): boolean {
+  if (turn.state.handover.kind !== "none" || to === undefined) return false;
   give(turn, to, requester);
   return true;
 }
@@ -117,7 +129,7 @@ export function beginSwitchover(turn: Turn, requester: Requester, to: string | u
     if (requester.kind === "command") turn.push({ type: "result", id: requester.id, ok: true });
     return undefined;
   }
-  const target = to ?? bestPeer(turn, 0);
+  const target = to ?? bestPeer(turn);
   if (target === undefined)
     return refuse(turn, requester, "no other node of this router is heard and able to take over");
   const reason = unfit(turn, target);

@@ -23,6 +23,11 @@ export const HANDOVER_WITHIN = seconds(1);
 /** Nodes say hello once a second; after three missed ones nothing is concluded from the last. */
 export const PEER_FRESH = seconds(3);
 export const WATCH_EVERY = seconds(1);
+/**
+ * An Active that is lowered hands over when it has been the weaker one for this long. What lowers one node may lower
+ * the others a moment later: both brains killed are told of within a second, and hello once a second.
+ */
+export const WEAK_FOR = seconds(3);
 /** Healing re-runs the hooks, at most this often. */
 export const REHOOK_EVERY = seconds(10);
 
@@ -81,6 +86,8 @@ export interface GroupState {
   readonly resume: boolean;
   readonly stopping: boolean;
   readonly rehookedAt: MonotonicMs;
+  /** Active: since when a healthier node has been heard; NEVER while none is. */
+  readonly weakSince: MonotonicMs;
   /** Since when a tie has been heard on other links than the first only; NEVER while it is not. */
   readonly tieSince: MonotonicMs;
 }
@@ -228,6 +235,7 @@ export function initialGroup({ now, plan }: GroupContext, firstId: number): Grou
     resume: false,
     stopping: false,
     tieSince: NEVER,
+    weakSince: NEVER,
     rehookedAt: instant(-Number(REHOOK_EVERY)),
   };
 }

@@ -126,7 +126,7 @@ export class Turn {
     this.arm("lease", soon(plan.lease));
     this.arm("refresh", soon(plan.announce.refresh));
     this.arm("watch", now);
-    this.patch({ rehookedAt: now, tieSince: NEVER });
+    this.patch({ rehookedAt: now, tieSince: NEVER, weakSince: NEVER });
   }
 
   /** Taking over from a node that serves on: it lets go when it hears the advertisement, which comes last. */

@@ -228,14 +228,35 @@ describe("what is tracked", () => {
     alone.send({ type: "track", name: "pool apps", good: false, reason: "none" });
     expect(alone.state.name).toBe("fault");
   });
-  it("hands over when lowered below an able node, without holding itself back later", () => {
+  it("hands over when lowered below a healthier node for a while, without holding itself back later", () => {
     const bench = new Bench({ preempt: true }).active();
-    bench.send({ type: "lower", name: "nines brain", by: 11, reason: "silent for 3 s" });
-    bench.peer({ priority: 95 });
-    bench.after(1100);
+    const offers = () => bench.effects.filter((e) => e.type === "message").length;
+    bench.send({ type: "lower", name: "nines brain", by: 11, reason: "silent for 10 s" });
+    for (let second = 0; second < 3; second++) {
+      bench.peer({ priority: 105 });
+      bench.after(1000);
+    }
+    expect(offers()).toBe(0);
+    bench.peer({ priority: 105 });
+    bench.after(1000);
+    expect(offers()).toBeGreaterThan(0);
     bench.hear(95);
     expect(bench.state.name).toBe("backup");
     expect(bench.state.links[0]?.vrrp.yielded).toBe(false);
+  });
+  it("stays where the other node is lowered as much, or was the healthier one for a moment only", () => {
+    const bench = new Bench().active();
+    const offers = () => bench.effects.filter((e) => e.type === "message").length;
+    bench.send({ type: "track", name: "script x", good: false, reason: "exit 1" });
+    bench.peer({ priority: 110 });
+    bench.after(1000);
+    for (let second = 0; second < 10; second++) {
+      // Its 80 of 110 is above this node's 70 of 100, and no better.
+      bench.peer({ priority: 80 });
+      bench.after(1000);
+    }
+    expect(offers()).toBe(0);
+    expect(bench.state.name).toBe("active");
   });
 });
 

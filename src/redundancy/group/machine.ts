@@ -13,7 +13,14 @@ import { unreachable } from "../../base/result.ts";
 import { type MonotonicMs, NEVER, addTime, earliest, ms } from "../../base/time.ts";
 import type { RouterState } from "../../contracts/redundancy.ts";
 import { activeDownInterval } from "../vrrp/machine.ts";
-import { answerMessage, beginSwitchover, giveUpHandover, offerAgain, tryToGive } from "./machine-handover.ts";
+import {
+  answerMessage,
+  beginSwitchover,
+  giveUpHandover,
+  healthierPeer,
+  offerAgain,
+  tryToGive,
+} from "./machine-handover.ts";
 import {
   type Failing,
   type GroupContext,
@@ -21,6 +28,7 @@ import {
   type GroupState,
   type GroupStep,
   WATCH_EVERY,
+  WEAK_FOR,
   effectivePriority,
 } from "./machine-state.ts";
 import { Turn } from "./machine-turn.ts";
@@ -69,17 +77,26 @@ function evaluate(turn: Turn): void {
   if (state.name === "active") weigh(turn, soft);
 }
 
-/** Active and not at its best: hand over to a healthier node, if one is heard. */
+/**
+ * Active and not at its best: hand over, preemption or not. With a fault to any node that can serve, at once;
+ * merely lowered to one that has been healthier for a while.
+ */
 function weigh(turn: Turn, soft: string | undefined): void {
   const { state, context } = turn;
-  const own = effectivePriority(context.plan, state.failing);
-  if (soft === undefined && own >= context.plan.priority) {
+  if (soft === undefined && effectivePriority(context.plan, state.failing) >= context.plan.priority) {
     turn.arm("watch", NEVER);
+    turn.patch({ weakSince: NEVER });
     return;
   }
   turn.arm("watch", addTime(context.now, WATCH_EVERY));
-  if (state.handover.kind !== "none") return;
-  tryToGive(turn, soft === undefined ? own : 0, { kind: "self" });
+  if (soft !== undefined) {
+    tryToGive(turn, { kind: "self" });
+    return;
+  }
+  const to = healthierPeer(turn);
+  const since = to === undefined ? NEVER : earliest(state.weakSince, context.now);
+  turn.patch({ weakSince: since });
+  if (to !== undefined && context.now - since >= WEAK_FOR) tryToGive(turn, { kind: "self" }, to);
 }
 
 function setFailing(turn: Turn, name: string, failing: Failing | undefined): void {
@@ -168,7 +185,7 @@ function onTimer(turn: Turn): void {
 
 function stop(turn: Turn): void {
   turn.patch({ stopping: true });
-  if (turn.state.name === "active" && tryToGive(turn, 0, { kind: "stop" })) return;
+  if (turn.state.name === "active" && tryToGive(turn, { kind: "stop" })) return;
   turn.shutDown("stopped");
 }
 

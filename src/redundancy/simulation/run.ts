@@ -2,7 +2,8 @@
 import { messageOf } from "../../base/errors.ts";
 import { chance, randomInt } from "../../base/random.ts";
 import { activeDownInterval } from "../vrrp/machine.ts";
-import { nodeName } from "./node.ts";
+import { WEAK_FOR } from "../group/machine-state.ts";
+import { type SimNode, nodeName } from "./node.ts";
 import { World } from "./world.ts";
 
 /** Runs one seed; throws InvariantBroken with the tail of its log. */
@@ -30,7 +31,47 @@ export function runSeed(seed: number): World {
     world.broken(`n${active.index} is Active, preemption is on, and it is not the highest`);
   world.say(`calm, n${active.index} Active`);
   calmChange(world);
+  if (chance(random, 0.3)) {
+    world.heal();
+    world.run(world.settling);
+    weakness(world);
+  }
   return world;
+}
+
+/** The Active, or every node, is lowered; nothing else happens. */
+function weakness(world: World): void {
+  const { random, interval } = world;
+  const active = world.expectOne("healed again");
+  const long = WEAK_FOR + 3000 + 20 * interval;
+  const lower = (bad: boolean, nodes: readonly SimNode[]): void => {
+    for (const node of nodes) {
+      const at = world.queue.now + random.next() * 1000;
+      world.queue.add(at, () => node.setTrack("lower", !bad));
+    }
+  };
+  world.resetGap();
+  if (chance(random, 0.5)) {
+    world.say("every node is lowered");
+    lower(true, world.nodes);
+    world.run(long);
+    // With preemption the first that is lowered may be preempted meanwhile: that is what it says.
+    if (world.expectOne("all lowered") !== active && !active.plan.preempt)
+      world.broken("all nodes are lowered alike, and the addresses moved");
+  } else {
+    world.say(`n${active.index} is lowered`);
+    const weak = Math.max(1, Math.min(254, active.plan.priority - 30));
+    const better = world.nodes.some((node) => node !== active && node.plan.priority > weak);
+    lower(true, [active]);
+    world.run(long);
+    const now = world.expectOne("one lowered");
+    if (better === (now === active))
+      world.broken(better ? "a lowered Active did not hand over" : "handed over to none that is better");
+  }
+  if (world.endGap() > 0) world.broken(`lowering left ${world.endGap()} ms without an owner`);
+  lower(false, world.nodes);
+  world.run(world.settling + 1000);
+  world.expectOne("recovered");
 }
 
 function calmChange(world: World): void {
