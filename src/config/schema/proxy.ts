@@ -377,6 +377,12 @@ export const proxySchema = z
         headers: z.int().min(1).max(1000).default(100),
         body: size().prefault("64MiB"),
         connections: z.int().min(1).default(20_000).describe("Client connections of one worker."),
+        streams: z
+          .int()
+          .min(1)
+          .max(10_000)
+          .default(128)
+          .describe("Requests under way at once on one HTTP/2 connection."),
         bodyOnGet: z.boolean().default(false).describe("Let GET and HEAD carry a body."),
       })
       .prefault({}),
@@ -407,7 +413,6 @@ export const proxySchema = z
       context.addIssue({ code: "custom", path, message: `${what} is not supported by this version yet` });
     };
     if (proxy.tcp !== undefined) later(["tcp"], "proxying of streams");
-    if (proxy.http2) later(["http2"], "HTTP/2 to clients");
     if (proxy.acceptProxyProtocol.length > 0) later(["acceptProxyProtocol"], "the PROXY protocol");
     for (const [i, route] of (proxy.routes ?? []).entries()) {
       if (route.upstream.protocol === "http2")

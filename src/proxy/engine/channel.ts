@@ -100,6 +100,20 @@ export class NetChannel implements Channel {
     return channel;
   }
 
+  /** Another owner from here on. */
+  handTo(handler: ChannelHandler): void {
+    (this.#handler as ForwardingHandler).target = handler;
+  }
+
+  /** Gives the socket away, with `bytes` to be read from it first. The channel is over. */
+  release(bytes: Uint8Array): Socket {
+    this.handTo(nobody);
+    this.#dedicated = true;
+    this.socket.pause();
+    if (bytes.length > 0) this.socket.unshift(bytes);
+    return this.socket;
+  }
+
   static connect(address: string, port: number, handler: ChannelHandler): NetChannel {
     const channel = new NetChannel(
       handler,
@@ -265,6 +279,14 @@ class ForwardingHandler implements ChannelHandler {
     this.target.onClose(error);
   }
 }
+
+const nobody: ChannelHandler = {
+  onBytes: () => undefined,
+  onConnect: () => undefined,
+  onEnd: () => undefined,
+  onDrain: () => undefined,
+  onClose: () => undefined,
+};
 
 /** IPv4 addresses of dual-stack sockets in their own form. */
 export const plainAddress = (address: string): string =>

@@ -221,6 +221,11 @@ export class ClientConnection implements ChannelHandler, Downstream, Swept, Clos
     this.flush();
   }
 
+  sendSwitch(reason: string, lines: string): void {
+    const protocol = this.exchange?.head.upgrade ?? "websocket";
+    this.sendInterim(101, reason, `${lines}Connection: Upgrade\r\nUpgrade: ${protocol}\r\n`);
+  }
+
   sendHead(status: number, reason: string, lines: string, framing: FramingKind, length: number): void {
     let out = `HTTP/1.1 ${status} ${reason}\r\n${lines}`;
     this.#chunked = false;

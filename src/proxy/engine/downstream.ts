@@ -20,7 +20,9 @@ export interface Downstream {
   breakOff(): void;
   pauseRequest(): void;
   resumeRequest(): void;
-  /** After a 101: both sides are bytes from here on. */
+  /** The backend agreed to the upgrade. `lines` without Connection and Upgrade. */
+  sendSwitch(reason: string, lines: string): void;
+  /** After it: both sides are bytes from here on. */
   tunnel(rest: Uint8Array): void;
   tunnelWrite(bytes: Uint8Array, stable: boolean): boolean;
   tunnelEnd(): void;

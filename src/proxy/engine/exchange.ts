@@ -338,11 +338,7 @@ export class Exchange implements TriesHost, MatchInput, MiddlewareHost, Compress
     this.responding = true;
     const lines =
       keptLines(head, route.response.drop, route.response.others, undefined) + route.response.lines;
-    this.downstream.sendInterim(
-      101,
-      head.reason,
-      `${lines}Connection: Upgrade\r\nUpgrade: ${this.head.upgrade}\r\n`,
-    );
+    this.downstream.sendSwitch(head.reason, lines);
     this.downstream.tunnel(rest);
     this.tunnelled(this.#engine.now);
   }

@@ -3,11 +3,16 @@ import { type TLSSocket, type Server as TlsServer, createServer as createTlsServ
 import type { ServicePlan } from "../plan.ts";
 import { NetChannel, StreamChannel } from "./channel.ts";
 import { ClientConnection } from "./client.ts";
-import { clientInfo } from "./client-info.ts";
+import { type ClientInfo, clientInfo } from "./client-info.ts";
+import { Greeting, type Verdict } from "./greeting.ts";
+import { Http2Connection, isHttp2 } from "../http2/session.ts";
 import type { Closable, EngineCore, ListenerCore } from "./ports.ts";
 
 /** Where to listen: an address, or a descriptor that the parent opened. */
 export type ListenAt = { readonly host: string; readonly port: number } | { readonly fd: number };
+
+/** Most bytes that are read to find out what a connection is. */
+const GREETING = 16_384;
 
 interface AcceptingServer extends Server {
   _handle?: { onconnection?: (status: number, handle: object | undefined) => void };
@@ -70,12 +75,31 @@ export class Listener implements ListenerCore {
         engine.event("refused.connections");
         queueMicrotask(() => channel.destroy());
       }
-      return new ClientConnection(
-        engine,
-        this,
-        channel,
-        clientInfo(this.service, channel.remoteAddress, channel.remotePort, false),
-      );
+      const info = clientInfo(this.service, channel.remoteAddress, channel.remotePort, false);
+      if (!this.service.settings.http2) return new ClientConnection(engine, this, channel, info);
+      return new Greeting(engine, this, channel, GREETING, (bytes) => this.#plain(channel, info, bytes));
+    });
+  }
+
+  /** HTTP/1.1 or HTTP/2 with prior knowledge, on one port: the first bytes tell. */
+  #plain(channel: NetChannel, info: ClientInfo, bytes: Buffer): Verdict {
+    const second = isHttp2(bytes);
+    if (second === undefined) return "more";
+    if (second) return () => this.#http2(channel.release(bytes), info);
+    return () => {
+      const client = new ClientConnection(this.#engine, this, channel, info);
+      channel.handTo(client);
+      client.onBytes(bytes, bytes.length, true);
+    };
+  }
+
+  #http2(socket: Socket, info: ClientInfo): void {
+    // Not within the read that brought the first bytes: the session takes the handle over.
+    setImmediate(() => {
+      if (socket.destroyed) return;
+      this.#engine.tick();
+      const client = new Http2Connection(this.#engine, this, socket, info);
+      if (this.draining) client.drain();
     });
   }
 
@@ -86,7 +110,11 @@ export class Listener implements ListenerCore {
     const engine = this.#engine;
     const { tls, timeouts } = this.service.settings;
     const server = createTlsServer({
-      ALPNProtocols: ["http/1.1"],
+      // Asked with every handshake, so that a reload may turn HTTP/2 on and off.
+      ALPNCallback: ({ protocols }) =>
+        ["h2", "http/1.1"].find(
+          (one) => protocols.includes(one) && (one !== "h2" || this.service.settings.http2),
+        ),
       handshakeTimeout: timeouts.handshake,
       requestCert: tls?.clientAuthorities !== undefined,
       rejectUnauthorized: tls?.clientAuthorities !== undefined && !tls.clientOptional,
@@ -117,6 +145,16 @@ export class Listener implements ListenerCore {
     if (this.clients.size >= this.service.settings.limits.connections || this.draining) {
       engine.event("refused.connections");
       socket.destroy();
+      return;
+    }
+    if (socket.alpnProtocol === "h2") {
+      const client = new Http2Connection(
+        engine,
+        this,
+        socket,
+        clientInfo(this.service, remote.address, remote.port, true),
+      );
+      if (this.draining) client.drain();
       return;
     }
     StreamChannel.over(

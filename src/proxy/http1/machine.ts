@@ -61,7 +61,7 @@ const SP = 0x20;
 /** Extensions are dropped; this many bytes of them a message are read (no client needs them). */
 const MAX_EXTENSIONS = 1024;
 /** Fields that may not come as trailers (RFC 9110 6.5.1): framing, routing, authentication, ours. */
-const FORBIDDEN_TRAILERS = new Set<number>([
+export const FORBIDDEN_TRAILERS: ReadonlySet<number> = new Set<number>([
   Field.host,
   Field.contentLength,
   Field.transferEncoding,

@@ -34,6 +34,9 @@ export const FAULTS = {
   "chunk-end": [400, "a chunk does not end where its size says"],
   "trailer-field": [400, "a trailer that may not be one"],
   "unexpected-switch": [502, "101 where no upgrade was asked for"],
+  "h2-pseudo": [400, "a pseudo-header is missing, unknown, doubled or after a header"],
+  "h2-connection-field": [400, "a header of the connection, which HTTP/2 has none of"],
+  "h2-length": [400, "Content-Length is not the length of what came"],
   truncated: [400, "the connection ended within a message"],
 } as const satisfies Readonly<Record<string, readonly [number, string]>>;
 

@@ -9,7 +9,7 @@ const HTAB = 0x09;
 const COLON = 0x3a;
 
 /** Fields that may stand once only; a second one is refused, whatever it says. */
-const SINGLE =
+export const SINGLE =
   (1 << Field.host) |
   (1 << Field.contentLength) |
   (1 << Field.transferEncoding) |

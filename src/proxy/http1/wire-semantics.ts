@@ -34,7 +34,7 @@ const END_TO_END = new Set([
 ]);
 
 /** One decimal number (RFC 9110 8.6); -1 for anything else. Fifteen digits are more than any disk holds. */
-function decimal(text: string): number {
+export function decimal(text: string): number {
   if (text.length === 0 || text.length > 15) return -1;
   for (let i = 0; i < text.length; i++) {
     const c = text.charCodeAt(i);

@@ -1,3 +1,7 @@
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { type Server as HttpServer, type RequestListener, createServer as createHttpServer } from "node:http";
 import { type AddressInfo, type Server, type Socket, connect, createServer } from "node:net";
 import type { z } from "zod";
@@ -87,6 +91,23 @@ export async function startHttp(listener: RequestListener): Promise<string> {
 
 const clock = new SystemClock();
 const performanceNow = (): number => clock.monotonic();
+
+export const openssl = spawnSync("openssl", ["version"]).status === 0;
+
+/** A self-signed certificate with its key, as files. */
+export function makeCertificate(name: string): { certificate: string; key: string } {
+  const directory = mkdtempSync(join(tmpdir(), "nines-tls-"));
+  cleanups.push(() => rmSync(directory, { recursive: true, force: true }));
+  const [certificate, key] = [join(directory, `${name}.pem`), join(directory, `${name}.key`)];
+  const files = ["-keyout", key, "-out", certificate];
+  const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
+  execFileSync(
+    "openssl",
+    ["req", "-x509", ...curve, "-subj", `/CN=${name}`, "-addext", `subjectAltName=DNS:${name}`, ...files],
+    { stdio: "ignore" },
+  );
+  return { certificate, key };
+}
 
 /** A client that sends text and collects what comes. */
 export class RawClient {
