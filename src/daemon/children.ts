@@ -53,7 +53,7 @@ export const CHILD_KINDS: readonly ChildKind[] = [
     entry: "proxy-entry",
     flags: [],
     threads: 4,
-    slot: slot(seconds(35), seconds(20), seconds(5), true),
+    slot: slot(seconds(55), seconds(20), seconds(5), true),
   },
   {
     name: "dns",

@@ -7,7 +7,7 @@ import { listenKeys } from "../proxy/listen-keys.ts";
 import { planFor } from "../redundancy/plan.ts";
 import { forwarderPort } from "./forwarder-port.ts";
 import { healthPort } from "./health-port.ts";
-import { proxyWishes } from "./proxy-wishes.ts";
+import { proxyWishes, withProxyTrack } from "./proxy-wishes.ts";
 import type { BrainPorts } from "./ports.ts";
 
 /** The rooms of this program as the brain's ports. */
@@ -20,7 +20,7 @@ export function brainPorts(): BrainPorts {
       const { site, digest, warnings } = await loadSite(file);
       return { site, digest, warnings: warnings.map(formatConfigIssue) };
     },
-    plan: planFor,
+    plan: (site, node, digest) => withProxyTrack(planFor(site, node, digest), site, node),
     differences: (before, after) => siteDifference(before, after).map(describeChange),
     children: (site, node) => [
       { name: "flows", count: takesPart(site, node) ? 1 : 0, listen: [] },

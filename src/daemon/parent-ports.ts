@@ -15,7 +15,16 @@ export function hostPorts(): ParentPorts {
     listen: ({ address, port, protocol, freebind }) => {
       const parsed = parseIp(address);
       if (!parsed.ok) throw new OperationalError("MESSAGE_INVALID", parsed.error);
-      return openListener({ address: parsed.value, port, protocol, freebind });
+      const plan = { address: parsed.value, port, protocol, freebind };
+      if (!freebind) return openListener(plan);
+      try {
+        // Connections to a virtual address end with a RST also when the address has moved: without
+        // IP_TRANSPARENT the kernel sends nothing from an address that it does not have.
+        return openListener({ ...plan, transparent: true });
+      } catch {
+        // Without CAP_NET_ADMIN clients learn it from the new owner of the address, at their next packet.
+        return openListener(plan);
+      }
     },
     closeListener,
     notify: (text) => void manager.notify(text),

@@ -1,6 +1,9 @@
+import { messageOf } from "../base/errors.ts";
 import { ms } from "../base/time.ts";
+import { resetOnClose } from "../linux/listen.ts";
 import { Proxy } from "../proxy/proxy.ts";
 import { runChild } from "./child.ts";
+import { AddressWatch } from "./proxy-addresses.ts";
 import { ProxyLink } from "./proxy-link.ts";
 import { workerSite } from "./proxy-site.ts";
 import { proxyServices } from "./proxy-wishes.ts";
@@ -16,6 +19,7 @@ runChild(async (context) => {
     clock,
     descriptors: new Map(listeners.map(({ name, fd }) => [name, fd])),
     ownSockets: false,
+    resetOnClose,
     events: {
       notice: (event, fields) => {
         log.warn({ event, ...fields });
@@ -26,12 +30,27 @@ runChild(async (context) => {
 
   const apply = async (): Promise<void> => {
     const loaded = await workerSite(context.site, context.state, log);
-    await proxy.apply({ pools: loaded.site.pools, services: proxyServices(loaded.site, node) });
+    const services = proxyServices(loaded.site, node);
+    await proxy.apply({ pools: loaded.site.pools, services });
+    const virtual = Object.values(services).filter(({ on }) => on !== undefined);
+    addresses?.watch(virtual.flatMap(({ listen }) => listen.map(({ address }) => address)));
     if (digest !== "")
       log.info({ event: "proxy.reloaded", reason: "the site was accepted", digest: loaded.digest });
     digest = loaded.digest;
     link.hello();
     link.report();
+  };
+  const watchAddresses = (): AddressWatch | undefined => {
+    try {
+      return new AddressWatch(clock, (address) => {
+        const ended = proxy.addressLost(address);
+        if (ended > 0)
+          log.info({ event: "proxy.connections_reset", address, ended, reason: "the address has moved" });
+      });
+    } catch (error) {
+      log.warn({ event: "proxy.addresses_not_watched", reason: messageOf(error) });
+      return undefined;
+    }
   };
   const link = new ProxyLink({
     context,
@@ -41,8 +60,12 @@ runChild(async (context) => {
     reload: apply,
   });
 
+  const addresses = watchAddresses();
   await apply();
   context.onStop(async (mode) => {
+    // Whoever checks this node shall stop sending before connections are refused.
+    if (mode === "release") await proxy.announceEnd();
+    addresses?.close();
     link.stop();
     // A successor has the sockets already: what is under way here may take its time.
     await proxy.close(mode === "leave" ? LEAVE_WITHIN : undefined);

@@ -1,5 +1,7 @@
 import { availableParallelism } from "node:os";
+import type { RedundancyPlan } from "../contracts/redundancy.ts";
 import type { ProxyService, Site } from "../contracts/site.ts";
+import { PROXY_TRACK } from "./brain/policy.ts";
 import type { ChildWish } from "./messages-parent.ts";
 
 const EVERYWHERE = new Set(["0.0.0.0", "::", "127.0.0.1", "::1"]);
@@ -45,4 +47,21 @@ export function proxyWishes(
     }),
   );
   return [{ name: "proxy", count: Math.min(16, availableParallelism()), listen }];
+}
+
+/**
+ * Routers that carry a proxy service lower their priority to 1 while no worker accepts: every node whose proxy
+ * works takes over, also one that is not nines; and where none works, the address stays where it is, since
+ * other services may be on it.
+ */
+export function withProxyTrack(plan: RedundancyPlan, site: Site, node: string): RedundancyPlan {
+  const carrying = new Set(Object.values(proxyServices(site, node)).map(({ on }) => on));
+  return {
+    ...plan,
+    routers: plan.routers.map((router) =>
+      carrying.has(router.router)
+        ? { ...router, tracks: [...router.tracks, { name: PROXY_TRACK, kind: "reported", lower: 254 }] }
+        : router,
+    ),
+  };
 }

@@ -26,6 +26,7 @@ export const SO = {
   SNDBUF: 7,
   RCVBUF: 8,
   PRIORITY: 12,
+  LINGER: 13,
   REUSEPORT: 15,
   BINDTODEVICE: 25,
   DETACH_FILTER: 27,

@@ -51,3 +51,13 @@ export function openListener(plan: ListenPlan): number {
 export function closeListener(fd: number): void {
   native().close(fd);
 }
+
+/**
+ * From now on the socket's end is a RST instead of a FIN, and nothing lingers. On a socket that was accepted
+ * from a `transparent` listener this works also after its local address has left the host.
+ */
+export function resetOnClose(fd: number): void {
+  const linger = new Uint8Array(8);
+  linger.set(u32Bytes(1));
+  native().setsockopt(fd, SOL.SOCKET, SO.LINGER, linger);
+}

@@ -79,6 +79,8 @@ export interface PlanContext {
   /** The same object as before where the settings are the same. */
   certificates(service: string, settings: NonNullable<ProxySettings["tls"]>): Certificates;
   secret(from: { file: string } | { env: string }): Uint8Array;
+  /** Whether health questions are answered with a failure: the proxy is about to stop. */
+  failing(): boolean;
 }
 
 type EditSettings = RouteSettings["requestHeaders"];
@@ -156,12 +158,27 @@ function compileRoute(
   };
 }
 
+type RouteInput =
+  { pool: string } | { name: string; match: { path: { pattern: string }[] }; middleware: Middleware[] };
+
+/** Answers for the proxy itself, before every other route. */
+const healthRoute = (path: string, context: PlanContext): RouteInput => ({
+  name: "health",
+  match: { path: [{ pattern: `^${path.replaceAll(/[.*+?^${}()|[\]\\/-]/g, "\\$&")}$` }] },
+  middleware: [
+    () =>
+      context.failing()
+        ? { status: 503, headers: { "Cache-Control": "no-store" }, body: "stopping\n" }
+        : { status: 200, headers: { "Cache-Control": "no-store" }, body: "serving\n" },
+  ],
+});
+
 /** A service's settings with everything that can be worked out once. Throws nothing: the schema has checked it. */
 export function compileService(
   name: string,
   service: ProxyService,
   context: PlanContext,
-  defaults: (input: { pool: string }) => RouteSettings,
+  defaults: (input: RouteInput) => RouteSettings,
 ): ServicePlan {
   const proxy = service.proxy;
   const { names } = context;
@@ -177,7 +194,9 @@ export function compileService(
     Field.forwarded,
     ...(requestIdField === 0 ? [] : [requestIdField]),
   ];
-  const routes = proxy.routes ?? (proxy.pool === undefined ? [] : [defaults({ pool: proxy.pool })]);
+  const own = proxy.routes ?? (proxy.pool === undefined ? [] : [defaults({ pool: proxy.pool })]);
+  const routes =
+    proxy.health === undefined ? own : [defaults(healthRoute(proxy.health.path, context)), ...own];
   return {
     name,
     settings: proxy,

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { type Random, systemRandom } from "../base/random.ts";
 import { SystemClock } from "../base/system-clock.ts";
-import { type Clock, type Timer, addTime, seconds } from "../base/time.ts";
+import { type Clock, type Timer, addTime, ms, seconds } from "../base/time.ts";
 import { OperationalError } from "../base/errors.ts";
 import { routeSchema } from "../config/schema/proxy.ts";
 import type { BackendStatus } from "../contracts/forwarding.ts";
@@ -30,6 +30,8 @@ export interface ProxyOptions {
   readonly descriptors?: ReadonlyMap<string, number>;
   /** False: listens on `descriptors` only, and leaves what has none to its parent. */
   readonly ownSockets?: boolean;
+  /** Makes the kernel end a connection with a RST; without it lost addresses end theirs with a FIN. */
+  readonly resetOnClose?: (fd: number) => void;
 }
 
 interface RouteState {
@@ -49,6 +51,8 @@ export class Proxy {
   readonly #descriptors: ReadonlyMap<string, number>;
   readonly #ownSockets: boolean;
   readonly #events: EngineEvents;
+  readonly #resetOnClose: (fd: number) => void;
+  #failing = false;
   #certificateTimer: Timer | undefined;
   readonly #pools = new Map<string, PoolState>();
   readonly #plans = new Map<string, ServicePlan>();
@@ -64,6 +68,7 @@ export class Proxy {
     this.#descriptors = options.descriptors ?? new Map();
     this.#ownSockets = options.ownSockets ?? true;
     this.#events = options.events ?? silent;
+    this.#resetOnClose = options.resetOnClose ?? (() => undefined);
     this.engine = new Engine(this.#clock, this.#random, this.#pools, this.#events);
   }
 
@@ -132,9 +137,8 @@ export class Proxy {
     if (fd === undefined && !this.#ownSockets) return;
     const listener = new Listener(this.engine, this.#plans.get(name)!);
     this.#listeners.set(key, { listener, service: name });
-    const colon = key.lastIndexOf(":");
-    const host = key.slice(0, colon).replaceAll(/[[\]]/g, "");
-    const at: ListenAt = fd === undefined ? { host, port: Number(key.slice(colon + 1)) } : { fd };
+    const port = Number(key.slice(key.lastIndexOf(":") + 1));
+    const at: ListenAt = fd === undefined ? { host: hostOf(key), port } : { fd };
     try {
       await listener.listen(at);
     } catch (error) {
@@ -213,6 +217,7 @@ export class Proxy {
         return new Certificates(settings);
       },
       secret: readSecret,
+      failing: () => this.#failing,
     };
   }
 
@@ -291,6 +296,33 @@ export class Proxy {
     return this.#missing === 0 && this.#listeners.size > 0;
   }
 
+  /** An address has left this host: whoever is connected to it shall connect again, to where it is now. */
+  addressLost(address: string): number {
+    let ended = 0;
+    for (const [key, { listener }] of this.#listeners)
+      if (hostOf(key) === address) ended += listener.reset(this.#resetOnClose);
+    return ended;
+  }
+
+  /**
+   * From now on health questions (`proxy.health`) are answered with 503, so that whoever checks this node sends
+   * nothing more. Resolves when all services have announced it for as long as they ask for.
+   */
+  async announceEnd(): Promise<void> {
+    this.#failing = true;
+    const longest = Math.max(
+      0,
+      ...[...this.#plans.values()].map(({ settings }) => settings.health?.announce ?? 0),
+    );
+    if (longest === 0) return;
+    this.#events.notice("proxy.end_announced", {
+      reason: `health questions are answered with 503 for ${longest} ms before connections are refused`,
+    });
+    await new Promise<void>((resolve) => {
+      this.#clock.setTimer(addTime(this.#clock.monotonic(), ms(longest)), resolve);
+    });
+  }
+
   /** Stops: accepts no more, lets requests finish, then closes. */
   async close(deadline?: number): Promise<void> {
     await Promise.all(
@@ -305,6 +337,9 @@ export class Proxy {
     for (const log of this.#logs.values()) log.end();
   }
 }
+
+/** Of a listen key: the address without its brackets. */
+const hostOf = (key: string): string => key.slice(0, key.lastIndexOf(":")).replaceAll(/[[\]]/g, "");
 
 function retire(backend: BackendState): void {
   backend.gone = true;

@@ -358,6 +358,18 @@ export const proxySchema = z
       .array(ipPrefix())
       .default([])
       .describe("Networks whose connections must begin with a PROXY protocol header."),
+    health: z
+      .strictObject({
+        path: z
+          .string()
+          .regex(/^\/[\x21-\x7e]*[^/?#]$/, "a path such as /nines-health, without a slash at its end")
+          .describe("Answered by the proxy itself, before any route."),
+        announce: durationBetween(ms(0), seconds(20), "0s to 20s")
+          .prefault("3s")
+          .describe("How long the answer is 503 before connections are refused when the node stops."),
+      })
+      .optional()
+      .describe("For checks of this proxy by whoever stands in front of it: 200, and 503 before it stops."),
     trustedProxies: z
       .array(ipPrefix())
       .default([])

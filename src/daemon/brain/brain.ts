@@ -137,6 +137,7 @@ export class Brain {
       duplicates: this.#link.duplicates,
       siteProblem: this.#siteProblem,
       isolated: this.#health.isolated?.(),
+      proxyProblem: this.#hasProxies() ? (this.#proxies.problem() ?? "") : undefined,
       accountsProblem: this.#accounts.problem(),
     };
   }

@@ -23,6 +23,8 @@ export interface Facts {
   readonly duplicates?: readonly { readonly address: string; readonly reason: string }[] | undefined;
   /** Why the site file on disk is not the one that runs; empty where it is. */
   readonly siteProblem: string;
+  /** Why no proxy worker accepts connections; empty where one does, undefined where the site wants none here. */
+  readonly proxyProblem?: string | undefined;
   /** Why this node is probably cut off from all backends. */
   readonly isolated?: string | undefined;
   /** Why what was measured cannot be kept; empty where it can. */
@@ -42,6 +44,7 @@ export const ALARMS = {
   no_active: "nobody is Active for a virtual router, as far as this node hears",
   pool_down: "no backend of a pool is healthy",
   pool_degraded: "a backend of a pool is down",
+  proxy_down: "no proxy worker of this node accepts connections; its priority is lowered meanwhile",
   node_isolated: "every check of every pool fails at once: perhaps it is this node that is cut off",
   forwarding_broken: "the kernel's forwarding tables are not as they should be",
   duplicate_address: "another host answers for a virtual address that this node holds",
@@ -49,6 +52,9 @@ export const ALARMS = {
   accounts_failing: "what is measured cannot be written to disk: `nines slo` will not know of it",
   site_rejected: "the site file on disk is wrong, or could not be read; the last good one runs",
 } as const;
+
+/** A router that carries a proxy service tracks the workers under this name, without being asked to. */
+export const PROXY_TRACK = "proxy";
 
 /** Milliseconds; a restart takes a few hundred. */
 const SILENCE = 3000;
@@ -88,6 +94,12 @@ export function reportedTracks(facts: Facts): { name: string; good: boolean; rea
       }
     }
   }
+  const { proxyProblem } = facts;
+  if (proxyProblem !== undefined)
+    reports.set(PROXY_TRACK, {
+      good: proxyProblem === "",
+      reason: proxyProblem || "a worker accepts connections",
+    });
   return [...reports].map(([name, verdict]) => ({ name, ...verdict }));
 }
 
@@ -147,6 +159,7 @@ export function alarms(facts: Facts): Alarm[] {
     else if (down.length > 0)
       raise("pool_degraded", "warning", pool, `${down.length} of ${total} down: ${names}`);
   }
+  if (facts.proxyProblem) raise("proxy_down", "critical", "", facts.proxyProblem);
   if (facts.isolated !== undefined) raise("node_isolated", "critical", "", facts.isolated);
   if (facts.forwardingProblem !== "") raise("forwarding_broken", "critical", "", facts.forwardingProblem);
   for (const { node, digest } of facts.differing)

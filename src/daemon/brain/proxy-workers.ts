@@ -1,6 +1,6 @@
 import type { Server } from "node:net";
 import { join } from "node:path";
-import { type MonotonicMs, addTime, seconds, timeSince } from "../../base/time.ts";
+import { type MonotonicMs, addTime, instant, ms, seconds, timeSince } from "../../base/time.ts";
 import type { ProxyStatus } from "../../contracts/api.ts";
 import type { BackendStatus } from "../../contracts/forwarding.ts";
 import type { MetricSample } from "../../contracts/metrics.ts";
@@ -28,6 +28,8 @@ interface Worker {
 const SILENCE = seconds(2);
 /** What a planned replacement, or a brain that has just started, may take until workers are heard. */
 const PATIENCE = seconds(5);
+/** A spare takes a crashed worker's place within this; then the node's priority is lowered. */
+const SPARE_WITHIN = ms(60);
 
 /** The brain's side of <runtime>/proxy.sock: site and health there, counters and ejections back, all by push. */
 export class ProxyWorkers {
@@ -43,6 +45,8 @@ export class ProxyWorkers {
   /** Until then nobody is missed. */
   #patientUntil: MonotonicMs;
   #lastLook: MonotonicMs;
+  /** Since when nobody serves. A node that starts has nobody, and does not wait for a spare. */
+  #noneSince: MonotonicMs | undefined = instant(-1e9);
 
   constructor(context: ChildContext, changed: () => void) {
     this.#context = context;
@@ -149,7 +153,13 @@ export class ProxyWorkers {
     const good = candidates.filter(
       ({ serving, heardAt }) => serving && (stalled || timeSince(now, heardAt) < SILENCE),
     );
+    if (good.length > 0) this.#noneSince = undefined;
     if (good.length > 0 || now < this.#patientUntil) return undefined;
+    if (this.#noneSince === undefined) {
+      this.#noneSince = now;
+      this.#context.clock.setTimer(addTime(now, ms(SPARE_WITHIN + 2)), this.#changed);
+    }
+    if (timeSince(now, this.#noneSince) < SPARE_WITHIN) return undefined;
     if (candidates.length === 0) return "no proxy worker runs";
     return candidates.some(({ serving }) => serving)
       ? "no proxy worker has shown a sign of life for two seconds"

@@ -27,6 +27,8 @@ export class Listener implements ListenerCore {
   service: ServicePlan;
   draining = false;
   accepted = 0;
+  /** Accepted handles, for their descriptors; those that are closed are thrown out now and then. */
+  readonly #handles = new Set<{ readonly fd: number }>();
 
   constructor(engine: EngineCore, service: ServicePlan) {
     this.#engine = engine;
@@ -53,8 +55,29 @@ export class Listener implements ListenerCore {
     if (handle?.onconnection === undefined) throw new Error("this Node has no onconnection");
     handle.onconnection = (status, client) => {
       if (status !== 0 || client === undefined) this.#engine.event("accept-failed");
-      else this.#accept(client);
+      else {
+        this.#handles.add(client as { readonly fd: number });
+        if (this.#handles.size > 2 * this.clients.size + 1024) this.#forget();
+        this.#accept(client);
+      }
     };
+  }
+
+  #forget(): void {
+    for (const handle of this.#handles) if (!(handle.fd >= 0)) this.#handles.delete(handle);
+  }
+
+  /**
+   * Ends every connection at once. `resetOnClose` makes the kernel send a RST, which clients understand
+   * whatever they wait for. The listening socket stays.
+   */
+  reset(resetOnClose: (fd: number) => void): number {
+    this.#forget();
+    for (const { fd } of this.#handles) resetOnClose(fd);
+    this.#handles.clear();
+    const clients = [...this.clients];
+    for (const client of clients) client.destroy();
+    return clients.length;
   }
 
   #accept(handle: object): void {
