@@ -1,6 +1,6 @@
 /** Pure: which connections have to go when backends do. */
 import { ipFamily } from "../base/addresses.ts";
-import type { PoolDecision } from "./machine.ts";
+import type { BackendDecision } from "./machine.ts";
 import { MARK_MASK, serviceMark } from "./marks.ts";
 import { type TableInput, forwarded } from "./policy.ts";
 import { keepsPort } from "./policy-service.ts";
@@ -30,11 +30,9 @@ export function cutsFor(
   });
 }
 
-const isDown = (pool: PoolDecision | undefined, backend: string): boolean => {
-  const found = pool?.backends.find((one) => one.name === backend);
-  // Drained backends keep what they have; a dead or removed one does not.
-  return !found || (found.weight === 0 && found.reason === "unhealthy");
-};
+/** Drained backends keep what they have; a dead or removed one does not. */
+const isDown = (backend: BackendDecision | undefined): boolean =>
+  !backend || (backend.weight === 0 && backend.reason === "unhealthy");
 
 /**
  * UDP connections of backends that died or left the site: nothing tells their clients, and while the entry
@@ -42,9 +40,10 @@ const isDown = (pool: PoolDecision | undefined, backend: string): boolean => {
  */
 export function cutsAfter(before: TableInput | undefined, after: TableInput): FlowSelector[] {
   if (!before) return [];
-  return [...before.pools.values()].flatMap((pool) =>
-    pool.backends
-      .filter((one) => !isDown(pool, one.name) && isDown(after.pools.get(pool.pool), one.name))
-      .flatMap((one) => cutsFor(before, pool.pool, one.name, ["udp"])),
-  );
+  return [...before.pools.values()].flatMap((pool) => {
+    const now = new Map(after.pools.get(pool.pool)?.backends.map((one) => [one.name, one]));
+    return pool.backends
+      .filter((one) => !isDown(one) && isDown(now.get(one.name)))
+      .flatMap((one) => cutsFor(before, pool.pool, one.name, ["udp"]));
+  });
 }

@@ -5,13 +5,14 @@ import { ms } from "../base/time.ts";
 import { siteSchema } from "../config/schema/site.ts";
 import type { HealthState } from "../contracts/forwarding.ts";
 import type { Site, SiteInput } from "../contracts/site.ts";
-import { diffTables } from "../linux/nftables/diff.ts";
+import { type NftChange, diffTables } from "../linux/nftables/diff.ts";
 import type { NftTable } from "../linux/nftables/model.ts";
 import { cutsAfter } from "./cuts.ts";
 import { explainServices } from "./explain.ts";
 import { allocateIds } from "./ids.ts";
 import { type BackendFacts, NO_MEMORY, backendKey, decide } from "./machine.ts";
 import { type TableInput, buildTables, forwarded, siteSeed } from "./policy.ts";
+import { Kept } from "./policy-kept.ts";
 import { portShare } from "./policy-nat.ts";
 import { factsOf, leastWeights } from "./policy-weights.ts";
 import { recover } from "./recover.ts";
@@ -315,5 +316,86 @@ describe("weights that change by themselves", () => {
       "choose a backend",
     ]);
     expect(recover([table]).serviceIds).toEqual(new Map([["web", 1]]));
+  });
+});
+
+describe("tables made of kept parts", () => {
+  const sorted = (change: NftChange): unknown =>
+    "elements" in change
+      ? {
+          ...change,
+          set: change.set.name,
+          elements: new Map(change.elements.map((one) => [one.key.join("."), one])),
+        }
+      : change;
+  const v6 = (count: number) =>
+    Object.fromEntries(Array.from({ length: count }, (_, i) => [`s${i}`, `[fd02::${i + 1}]:8080`]));
+  const sites = [1, 4, 120].map((count) =>
+    makeSite({
+      pools: { apps: { backends: { ...backends(count % 90), ...v6(count) } } },
+      services: {
+        web: { on: "edge", listen: "10.0.0.1:80/tcp", forward: { pool: "apps" } },
+        six: { on: "edge", listen: ["[fd00::1]:80/tcp", "10.0.0.1:82/udp"], forward: { pool: "apps" } },
+        turns: {
+          on: "edge",
+          listen: "10.0.0.1:8080-8090/tcp",
+          forward: { pool: "apps", scheduler: "smooth", masquerade: "10.2.0.1" },
+        },
+      },
+    }),
+  );
+  /** Quicker to compare than objects. Elements of a set have no order. */
+  const text = (value: unknown): string =>
+    JSON.stringify(value, (_key, one: unknown) =>
+      one instanceof Map
+        ? [...(one as Map<string, unknown>)].sort(([a], [b]) => (a < b ? -1 : 1))
+        : one instanceof Uint8Array
+          ? one.join(".")
+          : typeof one === "bigint"
+            ? String(one)
+            : one,
+    );
+  /** The same without any object in common: the difference must not depend on that. */
+  const apart = (table: NftTable): NftTable => ({
+    ...table,
+    sets: table.sets.map((set) => ({
+      ...set,
+      elements: new Map([...set.elements].map(([key, one]) => [key, { ...one }])),
+    })),
+    chains: table.chains.map((chain) => ({ ...chain, rules: chain.rules.map((rule) => ({ ...rule })) })),
+  });
+  const steps: readonly [site: number, down: readonly string[]][] = [
+    [0, []],
+    [1, []],
+    [1, ["b1", "s0"]],
+    [1, ["b2", "s0"]],
+    [2, ["b2"]],
+    [2, ["b2", "s50"]],
+    [2, []],
+    [0, ["b1", "s0"]],
+    [1, ["b1", "b2", "b3", "b4", "s0", "s1", "s2", "s3"]],
+    [1, ["b4"]],
+  ];
+  it("are those made from nothing, and the difference brings the one before to them", () => {
+    const kept = new Kept();
+    let ids = new Map<string, number>();
+    let before: readonly NftTable[] = [];
+    for (const [number, down] of steps) {
+      const site = sites.at(number) ?? makeSite();
+      const wanted = { ...input(site, down, ids), prefixes: [] };
+      ids = new Map(wanted.serviceIds);
+      const made = buildTables(wanted, kept);
+      expect(text(made) === text(buildTables(wanted))).toBe(true);
+      for (const table of made) {
+        const old = before.find((one) => one.family === table.family);
+        const same = (changes: readonly NftChange[]) => changes.map((one) => text(sorted(one))).join("\n");
+        expect(same(diffTables(old, table))).toBe(same(diffTables(old && apart(old), apart(table))));
+      }
+      before = made;
+    }
+  });
+  it("have more slots where there are many backends", () => {
+    const table = only(tables(makeSite({ pools: { apps: { backends: backends(200) } } })));
+    expect(setNamed(table, "slots-web")?.size).toBe(4093);
   });
 });

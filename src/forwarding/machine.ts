@@ -54,11 +54,10 @@ export function decide(
   const lastHealthy = new Set<string>();
   const decisions = Object.entries(pools).map(([name, pool]) => {
     const decision = decidePool(name, pool, facts, memory, known);
-    for (const one of decision.up) up.add(backendKey(name, one));
-    const healthy = decision.healthy.map((one) => backendKey(name, one));
+    for (const key of decision.up) up.add(key);
     const kept =
-      healthy.length > 0
-        ? healthy
+      decision.healthy.length > 0
+        ? decision.healthy
         : Object.keys(pool.backends)
             .map((one) => backendKey(name, one))
             .filter((key) => memory.lastHealthy.has(key));
@@ -74,7 +73,7 @@ function decidePool(
   facts: ReadonlyMap<string, BackendFacts>,
   memory: Memory,
   known: ReadonlySet<string>,
-): PoolDecision & { readonly healthy: readonly string[]; readonly up: readonly string[] } {
+): PoolDecision & { /** Keys. */ readonly healthy: readonly string[]; readonly up: readonly string[] } {
   const all = Object.entries(pool.backends).map(([backendName, backend]) => {
     const key = backendKey(name, backendName);
     const fact = facts.get(key) ?? { health: "unknown", admin: "enabled" };
@@ -106,8 +105,8 @@ function decidePool(
     pool: name,
     rejecting: chosen.length === 0,
     reason,
-    healthy: healthy.map((one) => one.name),
-    up: all.filter((one) => one.up).map((one) => one.name),
+    healthy: healthy.map((one) => one.key),
+    up: all.filter((one) => one.up).map((one) => one.key),
     backends: all.map((one) => {
       const takes = takers.has(one.name);
       const why =

@@ -1,12 +1,12 @@
 /** One service in one family: its chain, and the maps that the chain reads. */
 import { type Family, formatIpPort, ipBytes, ipFamily } from "../base/addresses.ts";
+import { bytesEqual } from "../base/bytes.ts";
 import { MAGLEV_SLOTS, maglev } from "../balancing/maglev.ts";
 import { smoothSequence } from "../balancing/smooth.ts";
 import type { Weighted } from "../balancing/hash.ts";
 import type { ForwardService, Listen } from "../contracts/site.ts";
 import {
   concat,
-  elementMap,
   hostU32,
   immediate,
   isEqual,
@@ -15,7 +15,14 @@ import {
   sourceAddress,
   u16Bytes,
 } from "../linux/nftables/expressions.ts";
-import type { Expression, NftChain, NftElement, NftRule, NftSet, NftType } from "../linux/nftables/model.ts";
+import {
+  type Expression,
+  type NftChain,
+  type NftRule,
+  type NftSet,
+  type NftType,
+  elementKey,
+} from "../linux/nftables/model.ts";
 import type { BackendDecision, PoolDecision } from "./machine.ts";
 import { MARK_MASK, serviceMark } from "./marks.ts";
 
@@ -55,22 +62,32 @@ export const ofFamily = (pool: PoolDecision, family: Family): readonly BackendDe
 
 const CONSISTENT: ReadonlySet<string> = new Set(["maglev", "source"]);
 
+/** A prime, as maglev needs it. */
+const MANY_SLOTS = 4093;
+/** Beyond so many backends in the site file, whether they take connections or not, shares would get coarse. */
+const FEW = 100;
+const isConsistent = (input: ServiceInput): boolean => CONSISTENT.has(input.service.forward.scheduler);
+const slotCount = (input: ServiceInput): number =>
+  isConsistent(input) && ofFamily(input.pool, input.family).length > FEW ? MANY_SLOTS : MAGLEV_SLOTS;
+
 /** Which backend each slot leads to, by name; empty where nobody takes connections. */
 export function slotsOf(input: ServiceInput): readonly string[] {
   const weighted: Weighted[] = ofFamily(input.pool, input.family).map(({ name, weight }) => ({
     name,
     weight: weight === 0 ? 0 : (input.weights?.get(name) ?? weight),
   }));
-  return CONSISTENT.has(input.service.forward.scheduler)
-    ? maglev(weighted, MAGLEV_SLOTS, input.seed)
+  return isConsistent(input)
+    ? maglev(weighted, slotCount(input), input.seed)
     : smoothSequence(weighted, MAGLEV_SLOTS);
 }
 
-/** Everything of one service in one family's table. */
-export function serviceParts(input: ServiceInput): {
+export interface ServiceParts {
   readonly sets: readonly NftSet[];
   readonly chains: readonly NftChain[];
-} {
+}
+
+/** Everything of one service in one family's table. Elements that `before` has alike are the same objects. */
+export function serviceParts(input: ServiceInput, before?: ServiceParts): ServiceParts {
   const slots = slotsOf(input);
   const chains = new Map<string, Listen>();
   for (const listen of input.listen) chains.set(chainOf(input.name, listen), listen);
@@ -86,7 +103,7 @@ export function serviceParts(input: ServiceInput): {
     const kept = takers.filter((one) => keepsPort(listen, one));
     const rules = [...limits.rules, ...markRules(input)];
     if (kept.length > 0) {
-      const set = slotSet(input, `keep-${input.name}.${listen.ports[0]}`, slots, kept, false);
+      const set = slotSet(input, `keep-${input.name}.${listen.ports[0]}`, slots, kept, false, before);
       sets.push(set);
       rules.push(chooseRule(input, set.name, false));
     }
@@ -94,7 +111,7 @@ export function serviceParts(input: ServiceInput): {
     built.push({ name, rules });
   }
   if (built.some((chain) => chain.rules.some((rule) => rule.comment === CHOOSE)))
-    sets.push(slotSet(input, `slots-${input.name}`, slots, takers, true));
+    sets.push(slotSet(input, `slots-${input.name}`, slots, takers, true, before));
   return { sets, chains: [...built, ...limits.chains] };
 }
 
@@ -144,10 +161,9 @@ function rejectRules(family: Family, comment = "no backend takes connections"): 
 function slotNumber(input: ServiceInput): Expression[] {
   const { family, seed } = input;
   const to = 1;
-  if (!CONSISTENT.has(input.service.forward.scheduler))
-    return [{ kind: "numgen", to, modulus: MAGLEV_SLOTS, type: "incremental" }];
+  if (!isConsistent(input)) return [{ kind: "numgen", to, modulus: MAGLEV_SLOTS, type: "incremental" }];
   const words = addressWords(family);
-  const modulus = MAGLEV_SLOTS;
+  const modulus = slotCount(input);
   if (input.service.forward.scheduler === "source")
     return [sourceAddress(family, 2), { kind: "jhash", from: 2, length: 4 * words, to, modulus, seed }];
   return [
@@ -218,11 +234,27 @@ function chooseRule(input: ServiceInput, slots: string, withPort: boolean): NftR
   };
 }
 
+const sockets = new WeakMap<BackendDecision["backend"], Uint8Array>();
 /** A backend's address and port as a map's data, or the address alone. */
-export const target = (one: BackendDecision, withPort: boolean): Uint8Array => {
-  const { address, port } = one.backend.at;
-  return withPort ? concat(ipBytes(address), u16Bytes(port)) : ipBytes(address);
-};
+export function target({ backend }: BackendDecision, withPort: boolean): Uint8Array {
+  const { address, port } = backend.at;
+  let both = sockets.get(backend);
+  if (!both) sockets.set(backend, (both = concat(ipBytes(address), u16Bytes(port))));
+  return withPort ? both : both.subarray(0, -4);
+}
+
+/** The keys of all slots, and as what a set's elements are found. */
+const SLOT_KEYS = Array.from({ length: MANY_SLOTS }, (_, slot) => {
+  const key = hostU32(slot);
+  return { key, name: elementKey({ key }) };
+});
+
+interface Slots {
+  readonly slots: readonly string[];
+  readonly targets: ReadonlyMap<string, Uint8Array>;
+}
+/** What a set of slots was made from: the next one takes over what stays, and looks only at what does not. */
+const madeFrom = new WeakMap<NftSet, Slots>();
 
 /** The slots that lead to these backends. */
 function slotSet(
@@ -231,21 +263,36 @@ function slotSet(
   slots: readonly string[],
   backends: readonly BackendDecision[],
   withPort: boolean,
+  before: ServiceParts | undefined,
 ): NftSet {
   const targets = new Map(backends.map((one) => [one.name, target(one, withPort)]));
-  const elements: NftElement[] = [];
+  const old = before?.sets.find((one) => one.name === name);
+  const last = old && madeFrom.get(old);
+  const usable =
+    last?.slots.length === slots.length &&
+    [...targets].every(([key, data]) => {
+      const known = last.targets.get(key);
+      return known === undefined || bytesEqual(known, data);
+    });
+  const elements = new Map(usable ? old?.elements : []);
   slots.forEach((backend, slot) => {
+    if (usable && last.slots[slot] === backend) return;
     const data = targets.get(backend);
-    if (data) elements.push({ key: hostU32(slot), data });
+    const at = SLOT_KEYS[slot];
+    if (!at) return;
+    if (data) elements.set(at.name, { key: at.key, data });
+    else elements.delete(at.name);
   });
   const type = addressType(input.family);
-  return {
+  const set: NftSet = {
     name,
     key: ["mark"],
     data: withPort ? [type, "port"] : [type],
-    size: MAGLEV_SLOTS,
-    elements: elementMap(elements),
+    size: slotCount(input),
+    elements,
   };
+  madeFrom.set(set, { slots, targets });
+  return set;
 }
 
 export const showListen = (listen: Listen): string => {

@@ -36,10 +36,12 @@ import type {
 import type { Ids } from "./ids.ts";
 import { type PoolDecision, backendKey } from "./machine.ts";
 import { MARK_MASK, MARK_SIGNATURE, SIGNATURE_MASK, serviceMark } from "./marks.ts";
+import { Kept } from "./policy-kept.ts";
 import { natParts } from "./policy-nat.ts";
 import {
   PROTOCOLS,
   type ServiceInput,
+  type ServiceParts,
   addressType,
   addressWords,
   chainOf,
@@ -86,12 +88,14 @@ export function serviceInputs(input: TableInput, family: Family): ServiceInput[]
   });
 }
 
-/** Only families that have a service get a table. */
-export function buildTables(input: TableInput): NftTable[] {
-  return FAMILIES.flatMap(({ family, table }) => {
+/** Only families that have a service get a table. What did not change is the same object as in `kept`. */
+export function buildTables(input: TableInput, kept: Kept = new Kept()): NftTable[] {
+  const tables = FAMILIES.flatMap(({ family, table }) => {
     const services = serviceInputs(input, family);
-    return services.length === 0 ? [] : [buildTable(input, family, table, services)];
+    return services.length === 0 ? [] : [buildTable(input, family, table, services, kept)];
   });
+  kept.sweep();
+  return tables;
 }
 
 function buildTable(
@@ -99,11 +103,22 @@ function buildTable(
   family: Family,
   table: NftFamily,
   services: readonly ServiceInput[],
+  kept: Kept,
 ): NftTable {
-  const parts = services.map((one) => serviceParts(one));
-  const nat = natParts({ site: input.site, node: input.node, family, services, prefixes: input.prefixes });
-  const guard = guardParts(family, services);
-  const count = countParts(family, services);
+  const { site, node, prefixes, serviceIds } = input;
+  const parts = services.map((one) => {
+    // Names and addresses are the site's; what changes beside them are weights.
+    const weights = one.pool.backends.map((backend) => backend.weight);
+    const of = [site, one.id, one.weights, ...weights];
+    return kept.part(`${family} service ${one.name}`, of, (before?: ServiceParts) =>
+      serviceParts(one, before),
+    );
+  });
+  const nat = kept.part(`${family} nat`, [site, node, serviceIds, prefixes], () =>
+    natParts({ site, node, family, services, prefixes }),
+  );
+  const guard = kept.part(`${family} guard`, [site, serviceIds], () => guardParts(family, services));
+  const count = kept.part(`${family} count`, [site, serviceIds], () => countParts(family, services));
   const base = (
     name: string,
     type: "nat" | "filter",

@@ -19,6 +19,7 @@ import { factsOf, leastWeights, needsCounts, sameWeights } from "./policy-weight
 import { LAST_SERVICE } from "./marks.ts";
 import { FAMILIES, TABLE, type TableInput, buildTables, forwarded } from "./policy.ts";
 import type { FlowTable } from "./ports.ts";
+import { Kept } from "./policy-kept.ts";
 import { recover } from "./recover.ts";
 import { ensureSettings } from "./settings.ts";
 
@@ -72,6 +73,10 @@ export class Forwarder {
   #weights: ReadonlyMap<string, ReadonlyMap<string, number>> = new Map();
   #stopped = false;
   #generation = -1;
+  readonly #kept = new Kept();
+  #prefixes: readonly IpPrefix[] | undefined;
+  /** Families whose kernel settings were seen to. */
+  #set = "";
 
   private constructor(options: ForwarderOptions, nftables: NftablesService) {
     this.#options = options;
@@ -242,14 +247,17 @@ export class Forwarder {
     const { facts, growing } = factsOf(site, statuses, timeSince(now, at));
     this.#growing = growing;
     const { pools, memory } = decide(site.pools, facts, this.#memory, this.#known);
-    const names = forwarded(site).map(([name]) => name);
-    this.#serviceIds = allocateIds(this.#serviceIds, names, LAST_SERVICE);
+    if (this.#input?.site !== site) {
+      const names = forwarded(site).map(([name]) => name);
+      this.#serviceIds = allocateIds(this.#serviceIds, names, LAST_SERVICE);
+    }
+    this.#prefixes ??= this.#readPrefixes();
     const input: TableInput = {
       site,
       node: this.#options.node,
       pools: new Map(pools.map((one) => [one.pool, one])),
       serviceIds: this.#serviceIds,
-      prefixes: (this.#options.prefixes ?? localPrefixes)(),
+      prefixes: this.#prefixes,
       weights: this.#weights,
       owned: this.#owned,
     };
@@ -262,7 +270,7 @@ export class Forwarder {
     const before = this.#input;
     this.#input = input;
     this.#memory = memory;
-    this.#known = new Set([...this.#known, ...allKeys(input.pools)]);
+    if (before?.site !== input.site) this.#known = new Set([...this.#known, ...allKeys(input.pools)]);
     const { log } = this.#options;
     const cuts = cutsAfter(before, input);
     if (cuts.length > 0) {
@@ -278,7 +286,7 @@ export class Forwarder {
 
   /** Sends what differs between the kernel and the input, in one transaction. */
   async #install(input: TableInput): Promise<number> {
-    const tables = buildTables(input);
+    const tables = buildTables(input, this.#kept);
     const changes: NftChange[] = [];
     for (const { table: family } of FAMILIES) {
       const desired = tables.find((one) => one.family === family);
@@ -294,18 +302,29 @@ export class Forwarder {
       this.#events.changes += changes.length;
       await this.#remember(tables, changes);
     }
-    const families = new Set<4 | 6>(tables.map((one) => (one.family === "ip" ? 4 : 6)));
-    const settings = ensureSettings(families);
-    if (settings.length > 0) {
-      this.#events.settings += settings.length;
-      this.#options.log.info({
-        event: "forwarding.settings_changed",
-        settings,
-        reason: "packets are not forwarded without",
-      });
-    }
-    this.#generation = await this.#nftables.generation();
+    this.#ensureSettings(tables);
+    if (!this.#owned) this.#generation = await this.#nftables.generation();
     return changes.length;
+  }
+
+  /** With the first tables of a family; the check looks again (`#set` is empty then). */
+  #ensureSettings(tables: readonly NftTable[]): void {
+    const families = new Set<4 | 6>(tables.map((one) => (one.family === "ip" ? 4 : 6)));
+    const set = [...families].join(" ");
+    if (set === this.#set) return;
+    const settings = ensureSettings(families);
+    this.#set = set;
+    if (settings.length === 0) return;
+    this.#events.settings += settings.length;
+    this.#options.log.info({
+      event: "forwarding.settings_changed",
+      settings,
+      reason: "packets are not forwarded without",
+    });
+  }
+
+  #readPrefixes(): readonly IpPrefix[] {
+    return (this.#options.prefixes ?? localPrefixes)();
   }
 
   /** Rules get handles from the kernel; elements are as they were sent. */
@@ -329,8 +348,10 @@ export class Forwarder {
   /** Repairs what somebody else changed: tables, settings, our own networks. */
   async #inspect(): Promise<void> {
     if (!this.#input || !this.#wanted) return;
-    const prefixes = (this.#options.prefixes ?? localPrefixes)();
-    const moved = JSON.stringify(prefixes) !== JSON.stringify(this.#input.prefixes);
+    const prefixes = this.#readPrefixes();
+    const moved = JSON.stringify(prefixes) !== JSON.stringify(this.#prefixes);
+    if (moved) this.#prefixes = prefixes;
+    this.#set = "";
     if ((await this.#weigh(this.#input)) || this.#growing || moved) await this.#converge(this.#wanted);
     const input = this.#input;
     if (await this.#untouched()) {
@@ -353,7 +374,7 @@ export class Forwarder {
     if (!needsCounts(input)) return false;
     const weights = leastWeights(input, await this.#flows.count());
     const changed = !sameWeights(weights, this.#weights);
-    this.#weights = weights;
+    if (changed) this.#weights = weights;
     return changed;
   }
 

@@ -26,8 +26,15 @@ export type NftChange = { readonly place: Place } & (
 const plain = (_key: string, value: unknown): unknown =>
   value instanceof Uint8Array ? hex(value) : typeof value === "bigint" ? String(value) : value;
 
-/** Equal texts for equal rules, whatever their handles. */
-const ruleText = (rule: NftRule): string => JSON.stringify([rule.expressions, rule.comment], plain);
+/** Equal texts for equal rules, whatever their handles. Rules that stay are compared again and again. */
+const ruleTexts = new WeakMap<NftRule, string>();
+function ruleText(rule: NftRule): string {
+  const known = ruleTexts.get(rule);
+  if (known !== undefined) return known;
+  const text = JSON.stringify([rule.expressions, rule.comment], plain);
+  ruleTexts.set(rule, text);
+  return text;
+}
 
 function setText(set: NftSet): string {
   const { name, key, data, interval, timeout, dynamic, size, counter, limits } = set;
@@ -35,6 +42,7 @@ function setText(set: NftSet): string {
 }
 
 function sameElement(a: NftElement, b: NftElement): boolean {
+  if (a === b) return true;
   if (a.comment !== b.comment || a.timeout !== b.timeout || a.connlimit !== b.connlimit) return false;
   if (a.data instanceof Uint8Array) return b.data instanceof Uint8Array && bytesEqual(a.data, b.data);
   return JSON.stringify(a.data) === JSON.stringify(b.data);
@@ -73,7 +81,7 @@ export function diffTables(current: NftTable | undefined, desired: NftTable): Nf
     desired.sets
       .filter((set) => {
         const old = oldSets.get(set.name);
-        return old !== undefined && setText(old) !== setText(set);
+        return old !== undefined && old !== set && setText(old) !== setText(set);
       })
       .map((set) => set.name),
   );
@@ -118,7 +126,7 @@ export function diffTables(current: NftTable | undefined, desired: NftTable): Nf
     const old = remade.has(set.name) ? undefined : oldSets.get(set.name);
     if (remade.has(set.name)) changes.push({ place, op: "delete-set", set: set.name });
     if (!old) changes.push({ place, op: "add-set", set });
-    if (set.dynamic || set.unmanaged) continue;
+    if (set.dynamic || set.unmanaged || old === set) continue;
     const { drop, add } = diffElements(old, set);
     if (drop.length > 0) changes.push({ place, op: "delete-elements", set, elements: drop });
     if (add.length > 0) filled.push({ place, op: "add-elements", set, elements: add });
@@ -134,14 +142,18 @@ export function diffTables(current: NftTable | undefined, desired: NftTable): Nf
 function diffElements(old: NftSet | undefined, set: NftSet): { drop: NftElement[]; add: NftElement[] } {
   const drop: NftElement[] = [];
   const add: NftElement[] = [];
-  for (const [key, element] of old?.elements ?? []) {
-    const wanted = set.elements.get(key);
-    if (!wanted || !sameElement(element, wanted)) drop.push(element);
-  }
+  let stay = 0;
   for (const [key, element] of set.elements) {
     const have = old?.elements.get(key);
-    if (!have || !sameElement(have, element)) add.push(element);
+    if (have && sameElement(have, element)) {
+      stay++;
+      continue;
+    }
+    add.push(element);
+    if (have) drop.push(have);
   }
+  if (old && stay + drop.length < old.elements.size)
+    for (const [key, element] of old.elements) if (!set.elements.has(key)) drop.push(element);
   return { drop, add };
 }
 
