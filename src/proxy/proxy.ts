@@ -192,7 +192,7 @@ export class Proxy {
     backend.health = status.health;
     backend.admin = status.admin;
     backend.reported = status.admin === "enabled" && status.health !== "down" ? status.effectiveWeight : 0;
-    if (status.health === "down") while (backend.idle.length > 0) backend.idle[0]!.close();
+    if (status.health === "down") closeKept(backend);
   }
 
   #context(): PlanContext {
@@ -343,7 +343,13 @@ const hostOf = (key: string): string => key.slice(0, key.lastIndexOf(":")).repla
 
 function retire(backend: BackendState): void {
   backend.gone = true;
+  closeKept(backend);
+}
+
+/** Connections without a request end, shared ones take no more. */
+function closeKept(backend: BackendState): void {
   while (backend.idle.length > 0) backend.idle[0]!.close();
+  for (const session of backend.sessions.slice()) session.close();
 }
 
 function readSecret(from: { file: string } | { env: string }): Uint8Array {

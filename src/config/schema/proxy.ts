@@ -427,8 +427,6 @@ export const proxySchema = z
     if (proxy.tcp !== undefined) later(["tcp"], "proxying of streams");
     if (proxy.acceptProxyProtocol.length > 0) later(["acceptProxyProtocol"], "the PROXY protocol");
     for (const [i, route] of (proxy.routes ?? []).entries()) {
-      if (route.upstream.protocol === "http2")
-        later(["routes", i, "upstream", "protocol"], "HTTP/2 to backends");
       if (route.upstream.proxyProtocol !== false)
         later(["routes", i, "upstream", "proxyProtocol"], "the PROXY protocol");
       if (route.mirror !== undefined) later(["routes", i, "mirror"], "mirroring");

@@ -29,6 +29,8 @@ export class BackendState {
   connections = 0;
   /** Kept connections, the one used last at the end. */
   readonly idle: KeptConnection[] = [];
+  /** Connections over HTTP/2, each shared by many exchanges. */
+  readonly sessions: KeptConnection[] = [];
   readonly outlier = new Outlier();
   readonly latency = new PeakEwma();
   readonly counters: Counters = newCounters();

@@ -2,6 +2,7 @@ import type { Random } from "../../base/random.ts";
 import type { Clock, Timer } from "../../base/time.ts";
 import type { ReaderLimits } from "../http1/machine.ts";
 import { FieldNames } from "../http1/wire-names.ts";
+import { acquireHttp2 } from "../http2/upstream.ts";
 import type { RoutePlan, ServicePlan } from "../plan.ts";
 import type { BackendState } from "./backend.ts";
 import { NetChannel } from "./channel.ts";
@@ -46,6 +47,8 @@ export class Engine implements EngineCore {
     this.#notices = notices;
     this.now = clock.monotonic();
     this.#idPrefix = this.#hex(12);
+    // Known before the first head is read, so that every head has its id.
+    this.names.idOf("grpc-timeout");
     this.#schedule();
   }
 
@@ -139,6 +142,7 @@ export class Engine implements EngineCore {
   /** A kept connection, or a new one. */
   acquire(exchange: UpstreamOwner, backend: BackendState, route: RoutePlan): Upstream {
     const { upstream, timeouts } = route.settings;
+    if (upstream.protocol === "http2") return acquireHttp2(this, exchange, backend, route);
     // A request that cannot be sent twice does not risk a connection that the backend may just be closing.
     const reuse =
       upstream.reuse === "always" ||

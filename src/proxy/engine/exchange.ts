@@ -15,8 +15,9 @@ import type { Downstream } from "./downstream.ts";
 import { keptLines } from "./lines.ts";
 import { count } from "./metrics.ts";
 import { type MiddlewareHost, type MiddlewareView, runMiddleware } from "./middleware.ts";
-import { replyFor } from "./replies.ts";
+import { phraseOf, replyFor } from "./replies.ts";
 import { RequestBody, requestFields } from "./request.ts";
+import { grpcStatusOf, grpcTimeout, isGrpc } from "../http2/policy-grpc.ts";
 import type { EngineCore, Upstream, UpstreamFailure } from "./ports.ts";
 import { Tries, type TriesHost } from "./tries.ts";
 
@@ -43,6 +44,8 @@ export class Exchange implements TriesHost, MatchInput, MiddlewareHost, Compress
   route: RoutePlan | undefined;
   upstream: Upstream | undefined;
   upgrading = false;
+  /** gRPC: streams may be silent for long, and errors are told in its own way. */
+  grpc = false;
   /** A final response's head has gone to the client. */
   responding = false;
   finished = false;
@@ -105,7 +108,10 @@ export class Exchange implements TriesHost, MatchInput, MiddlewareHost, Compress
       this.reply(413, "body-too-large");
       return;
     }
-    if (head.upgrade !== "" && head.upgrade === "websocket" && route.settings.upgrade) this.upgrading = true;
+    const http2 = route.settings.upstream.protocol === "http2";
+    // Backends over HTTP/2 are not asked for a WebSocket: the request goes on without its Upgrade.
+    if (head.upgrade === "websocket" && route.settings.upgrade && !http2) this.upgrading = true;
+    this.grpc = http2 && isGrpc(head.get(Field.contentType));
     const { limiter } = route;
     if (limiter !== undefined) {
       const wait = limiter.buckets.take(this.keyOf(limiter.key), this.#engine.now as MonotonicMs);
@@ -116,6 +122,10 @@ export class Exchange implements TriesHost, MatchInput, MiddlewareHost, Compress
     }
     if (route.settings.timeouts.total !== undefined) {
       this.totalDeadline = this.#engine.now + route.settings.timeouts.total;
+    }
+    if (this.grpc) {
+      const limit = grpcTimeout(head.get(this.#engine.names.idOf("grpc-timeout")));
+      if (limit !== undefined) this.totalDeadline = Math.min(this.totalDeadline, this.#engine.now + limit);
     }
     if (head.expects) this.downstream.sendInterim(100, "Continue", "");
     if (route.middleware.length > 0) void runMiddleware(this, route, this.#engine);
@@ -232,6 +242,11 @@ export class Exchange implements TriesHost, MatchInput, MiddlewareHost, Compress
   /** How long to wait for the response's head; while the client still sends, its own deadline rules. */
   patience(): number {
     return this.requestDone ? this.route!.settings.timeouts.response : Number.POSITIVE_INFINITY;
+  }
+
+  quiet(): number {
+    const { timeouts } = this.route!.settings;
+    return this.grpc ? timeouts.tunnel : timeouts.idle;
   }
 
   connected(upstream: Upstream): void {
@@ -432,6 +447,10 @@ export class Exchange implements TriesHost, MatchInput, MiddlewareHost, Compress
     this.status = status;
     this.responding = true;
     if (reason !== "") this.#engine.event(`refused.${reason.split(":")[0]}`);
+    if (this.grpc && this.downstream.version === 2) {
+      this.#replyGrpc(status, reason);
+      return;
+    }
     const answer = replyFor(this.service.settings.errorPages, this.id, status, lines, body);
     this.bytesOut = answer.body.length;
     this.downstream.sendHead(
@@ -444,6 +463,18 @@ export class Exchange implements TriesHost, MatchInput, MiddlewareHost, Compress
     if (answer.body.length > 0 && this.head.method !== "HEAD") {
       this.downstream.sendBody(answer.body, 0, answer.body.length, true);
     }
+    this.downstream.sendEnd([]);
+    this.complete();
+    this.downstream.flush();
+  }
+
+  /** To a client of gRPC: a head alone, with the status in its fields ("Trailers-Only"). */
+  #replyGrpc(status: number, reason: string): void {
+    const text = `${phraseOf(status)}${reason === "" ? "" : ` (${reason.replaceAll(/[^ -$&-~]/g, "_")})`}`;
+    const lines =
+      "Content-Type: application/grpc\r\n" +
+      `Grpc-Status: ${grpcStatusOf(status, reason)}\r\nGrpc-Message: ${text}\r\n`;
+    this.downstream.sendHead(200, "", lines, Framing.none, BODILESS_LENGTH);
     this.downstream.sendEnd([]);
     this.complete();
     this.downstream.flush();

@@ -57,6 +57,8 @@ export interface UpstreamOwner {
   readonly id: string;
   connected(upstream: Upstream): void;
   patience(): number;
+  /** How long a response may bring nothing. */
+  quiet(): number;
   interim(head: Head): void;
   responseHead(head: Head, upstream: Upstream): boolean;
   responseBody(bytes: Uint8Array, start: number, end: number, stable: boolean): boolean;

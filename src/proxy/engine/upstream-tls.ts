@@ -1,11 +1,11 @@
 import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
-import { connect, createSecureContext, type SecureContext } from "node:tls";
+import { connect, createSecureContext, type SecureContext, type TLSSocket } from "node:tls";
 import type { RouteSettings } from "../../contracts/site.ts";
 import type { BackendState } from "./backend.ts";
 import { type Channel, type ChannelHandler, StreamChannel } from "./channel.ts";
 
-type UpstreamTls = Exclude<RouteSettings["upstream"]["tls"], false>;
+export type UpstreamTls = Exclude<RouteSettings["upstream"]["tls"], false>;
 
 /** One context per settings: making one reads files and parses certificates. */
 const contexts = new WeakMap<UpstreamTls, SecureContext>();
@@ -17,6 +17,18 @@ export function connectTls(
   host: string,
   handler: ChannelHandler,
 ): Channel {
+  const socket = tlsSocket(backend, settings, settings.serverName ?? host, "http/1.1");
+  const channel = new StreamChannel(socket, { address: backend.address, port: backend.port }, handler);
+  socket.once("secureConnect", () => handler.onConnect());
+  return channel;
+}
+
+export function tlsSocket(
+  backend: BackendState,
+  settings: UpstreamTls,
+  name: string,
+  protocol: "http/1.1" | "h2",
+): TLSSocket {
   let context = contexts.get(settings);
   if (context === undefined) {
     const read = (file: string | undefined): Buffer | undefined =>
@@ -28,16 +40,12 @@ export function connectTls(
     });
     contexts.set(settings, context);
   }
-  const name = settings.serverName ?? host;
-  const socket = connect({
+  return connect({
     host: backend.address,
     port: backend.port,
     secureContext: context,
     rejectUnauthorized: settings.verify,
-    ALPNProtocols: ["http/1.1"],
+    ALPNProtocols: [protocol],
     ...(isIP(name) === 0 && name !== "" ? { servername: name } : {}),
   });
-  const channel = new StreamChannel(socket, { address: backend.address, port: backend.port }, handler);
-  socket.once("secureConnect", () => handler.onConnect());
-  return channel;
 }

@@ -174,8 +174,7 @@ export class UpstreamConnection implements ChannelHandler, Swept, Upstream {
       if (this.exchange !== exchange) return;
     }
     if (reader.head.framing !== Framing.none && exchange.responding) this.channel.dedicate(true);
-    this.deadline =
-      engine.now + (exchange.responding ? exchange.route!.settings.timeouts.idle : exchange.patience());
+    this.deadline = engine.now + (exchange.responding ? exchange.quiet() : exchange.patience());
     downstream.flush();
     if (!flowing) this.#pauseResponse();
   }

@@ -3,7 +3,7 @@ import { type ClientHttp2Session, constants } from "node:http2";
 import type { Socket } from "node:net";
 import { connect as tlsConnect } from "node:tls";
 import { afterEach, describe, expect, it } from "vitest";
-import { http2Client, request } from "../testing/http2.ts";
+import { eventually, http2Client, request } from "../testing/http2.ts";
 import {
   RawClient,
   ask,
@@ -29,12 +29,6 @@ afterEach(async () => {
 });
 
 const OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-const eventually = async (test: () => boolean, within = 10_000): Promise<void> => {
-  for (let waited = 0; !test(); waited += 10) {
-    if (waited > within) throw new Error("it did not happen");
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-};
 
 describe("HTTP/2 on a plain port", () => {
   it("feeds the same exchange: routing, ids, forwarded fields, counters", async () => {

@@ -99,6 +99,7 @@ export class Http2Stream implements Downstream, Swept {
     this.exchange = exchange;
     exchange.begin();
     if (exchange.finished) return;
+    if (exchange.grpc) this.deadline = exchange.totalDeadline;
     if (this.#webSocketKey !== "" && !exchange.upgrading) {
       exchange.reply(501, "no-websocket");
       return;
@@ -131,7 +132,10 @@ export class Http2Stream implements Downstream, Swept {
     }
     const { exchange } = this;
     if (exchange === undefined || exchange.finished) return;
-    this.deadline = engine.now + listener.service.settings.timeouts.body;
+    // A stream of gRPC may be silent; its own deadline rules.
+    this.deadline = exchange.grpc
+      ? exchange.totalDeadline
+      : engine.now + listener.service.settings.timeouts.body;
     this.#received += chunk.length;
     const { head } = exchange;
     if (head.framing === Framing.length && this.#received > head.length) {
@@ -217,7 +221,7 @@ export class Http2Stream implements Downstream, Swept {
     if (this.#over || this.#stream.headersSent) return;
     const { status, lines, length, framing } = head;
     const fields: FieldObject = { ":status": String(status) };
-    if (framing === Framing.length || (length >= 0 && status !== 204))
+    if (framing === Framing.length || (length > 0 && status !== 204))
       fields["content-length"] = String(length);
     this.#trailersWanted = !ended && framing !== Framing.length;
     this.#stream.respond(fieldsOfLines(lines, fields), {
@@ -295,7 +299,8 @@ export class Http2Stream implements Downstream, Swept {
 
   resumeRequest(): void {
     const { engine, listener } = this.#owner;
-    if (!this.#requestDone) this.deadline = engine.now + listener.service.settings.timeouts.body;
+    if (!this.#requestDone && this.exchange?.grpc !== true)
+      this.deadline = engine.now + listener.service.settings.timeouts.body;
     if (!this.#requestDone || this.#tunnel) this.#stream.resume();
   }
 
@@ -355,12 +360,12 @@ export class Http2Stream implements Downstream, Swept {
       this.deadline = Number.POSITIVE_INFINITY;
       return;
     }
-    if (!this.#requestDone) exchange.fail(408, "body-timeout");
+    if (exchange.totalDeadline <= engine.now) exchange.fail(504, "total-timeout");
+    else if (!this.#requestDone) exchange.fail(408, "body-timeout");
     else if (this.#blocked) {
       engine.event("write-timeout");
       exchange.fail(504, "write-timeout");
-    } else if (exchange.totalDeadline <= engine.now) exchange.fail(504, "total-timeout");
-    else {
+    } else {
       this.deadline = exchange.totalDeadline;
       return;
     }

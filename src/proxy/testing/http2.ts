@@ -48,3 +48,11 @@ export function request(
     if (body !== undefined) stream.end(body);
   });
 }
+
+/** Waits for a state: tests on a slow machine assert no times. */
+export const eventually = async (test: () => boolean, within = 10_000): Promise<void> => {
+  for (let waited = 0; !test(); waited += 10) {
+    if (waited > within) throw new Error("it did not happen");
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+};
