@@ -1,7 +1,9 @@
-import { readdir } from "node:fs/promises";
+import { readFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Command } from "commander";
-import { NodeUnreachable, askNode } from "../api/client.ts";
+import { NodeUnreachable, type Target, type TcpTarget, askNode } from "../api/client.ts";
+import { messageOf } from "../base/errors.ts";
+import { type ControlOptions, type ControlTarget, parseControl } from "./control-options.ts";
 import { CommandExit } from "./exit-codes.ts";
 
 const RUNTIME_ROOT = "/run/nines";
@@ -9,6 +11,16 @@ const RUNTIME_ROOT = "/run/nines";
 /** The option with which every command that talks to a running node finds it. */
 export const withRuntime = (command: Command): Command =>
   command.option("--runtime <dir>", `sockets of the running node (default: the only one in ${RUNTIME_ROOT})`);
+
+/** The node that is meant: with --control over TCP, else in its runtime directory on this host. */
+export async function findNode(command: Command): Promise<Target> {
+  const { runtime, ...control } = command.optsWithGlobals<{ runtime?: string } & ControlOptions>();
+  const tcp = parseControl(control, process.env);
+  if (tcp === undefined) return join(await findRuntime(runtime), "control.sock");
+  if (runtime !== undefined)
+    throw new CommandExit("usage", "--runtime and --control name two nodes: give one");
+  return await readTarget(tcp);
+}
 
 /** The runtime directory of the node that is meant. Where one node runs on this host, none need be named. */
 export async function findRuntime(asked: string | undefined, root = RUNTIME_ROOT): Promise<string> {
@@ -30,15 +42,27 @@ export async function findRuntime(asked: string | undefined, root = RUNTIME_ROOT
   return join(root, only);
 }
 
+async function readTarget({ host, port, name, caFile, tokenFile, token }: ControlTarget): Promise<TcpTarget> {
+  const read = async (file: string): Promise<string> => {
+    try {
+      return await readFile(file, "utf8");
+    } catch (error) {
+      throw new CommandExit("usage", `${file} cannot be read: ${messageOf(error)}`);
+    }
+  };
+  return {
+    host,
+    port,
+    name,
+    ...(caFile === undefined ? {} : { ca: await read(caFile) }),
+    token: token ?? (await read(tokenFile)).trim(),
+  };
+}
+
 /** Asks the node's control API; its errors become the command's, with the exit status that fits. */
-export async function ask<T>(
-  runtime: string,
-  method: "GET" | "POST",
-  path: string,
-  body?: unknown,
-): Promise<T> {
+export async function ask<T>(node: Target, method: "GET" | "POST", path: string, body?: unknown): Promise<T> {
   try {
-    return await askNode<T>(join(runtime, "control.sock"), method, path, body);
+    return await askNode<T>(node, method, path, body);
   } catch (thrown) {
     if (thrown instanceof NodeUnreachable) throw new CommandExit("unreachable", thrown.message);
     throw thrown;

@@ -50,6 +50,16 @@ export function buildProgram(): Command {
       "High availability for services on your own machines and clouds: one program, one site file.",
     )
     .version(version(), "-V, --version", "print the version")
+    .option("--control <host:port>", "ask a node on another host (NINES_CONTROL); port 7410 by default")
+    .option(
+      "--control-name <name>",
+      "whose certificate it is: a node (NINES_CONTROL_NAME); default: the host",
+    )
+    .option("--control-ca <file>", "ca.crt of the site (NINES_CONTROL_CA)")
+    .option(
+      "--control-token-file <file>",
+      "the token (NINES_CONTROL_TOKEN_FILE, or itself in NINES_CONTROL_TOKEN)",
+    )
     .helpCommand("help [command]", "explain a command")
     .showHelpAfterError("(nines --help lists the commands)")
     .showSuggestionAfterError()

@@ -7,9 +7,9 @@ export function registerReload(program: Command): void {
   withRuntime(program.command("reload"))
     .description("read the site file anew; only what is different is touched, and mistakes change nothing")
     .option("--json", "the outcome as JSON")
-    .action(async (options: { json?: boolean; runtime?: string }) => {
-      const { ask, findRuntime } = await import("../client.ts");
-      const outcome = await ask<ReloadOutcome>(await findRuntime(options.runtime), "POST", "/v1/reload", {});
+    .action(async (options: { json?: boolean; runtime?: string }, command: Command) => {
+      const { ask, findNode } = await import("../client.ts");
+      const outcome = await ask<ReloadOutcome>(await findNode(command), "POST", "/v1/reload", {});
       if (options.json === true) console.log(JSON.stringify(outcome));
       if (!outcome.ok) throw new CommandExit("config", `${outcome.errors.join("\n")}\nnothing was changed`);
       if (options.json === true) return;

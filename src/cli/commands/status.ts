@@ -16,11 +16,11 @@ export function registerStatus(program: Command): void {
     .description("what this node does: routers, services, backends, processes, alarms")
     .option("--json", "everything, as JSON (GET /v1/status)")
     .option("--watch", "again every second until interrupted")
-    .action(async (options: Options) => {
-      const { ask, findRuntime } = await import("../client.ts");
-      const runtime = await findRuntime(options.runtime);
+    .action(async (options: Options, command: Command) => {
+      const { ask, findNode } = await import("../client.ts");
+      const node = await findNode(command);
       const show = async (): Promise<string> => {
-        const status = await ask<NodeStatus>(runtime, "GET", "/v1/status");
+        const status = await ask<NodeStatus>(node, "GET", "/v1/status");
         if (options.json === true) return JSON.stringify(status, undefined, options.watch === true ? 0 : 2);
         const [{ statusText }, { painter }] = await Promise.all([
           import("../status-text.ts"),

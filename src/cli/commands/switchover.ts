@@ -9,10 +9,14 @@ export function registerSwitchover(program: Command): void {
     .option("--to <node>", "the node that shall serve it (default: the one with the highest priority)")
     .option("--json", "the outcome as JSON")
     .action(
-      async (router: string | undefined, options: { to?: string; json?: boolean; runtime?: string }) => {
-        const { ask, findRuntime } = await import("../client.ts");
-        const runtime = await findRuntime(options.runtime);
-        const outcome = await ask<SwitchoverOutcome>(runtime, "POST", "/v1/switchover", {
+      async (
+        router: string | undefined,
+        options: { to?: string; json?: boolean; runtime?: string },
+        command: Command,
+      ) => {
+        const { ask, findNode } = await import("../client.ts");
+        const node = await findNode(command);
+        const outcome = await ask<SwitchoverOutcome>(node, "POST", "/v1/switchover", {
           router,
           to: options.to,
         });

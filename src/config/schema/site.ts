@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { availabilitySchema } from "./availability.ts";
 import { name } from "./common.ts";
+import { controlSchema } from "./control.ts";
 import { flowsSchema } from "./flows.ts";
 import { drillsSchema, labSchema } from "./lab.ts";
 import { nodeSchema } from "./nodes.ts";
@@ -16,6 +17,7 @@ export const siteSchema = z.strictObject({
   pools: z.record(name(), poolSchema).default({}),
   services: z.record(name(), serviceSchema).default({}),
   flows: flowsSchema.optional(),
+  control: controlSchema.optional(),
   lab: labSchema.optional(),
   drills: drillsSchema.default({}),
   availability: availabilitySchema.prefault({}),

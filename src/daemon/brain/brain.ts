@@ -1,4 +1,4 @@
-import { type Server, createServer } from "node:http";
+import { type RequestListener, type Server, createServer } from "node:http";
 import { join } from "node:path";
 import { apiHandler } from "../../api/server.ts";
 import type { ApiPorts } from "../../api/routes.ts";
@@ -12,6 +12,7 @@ import type { ChildWish, StopMode } from "../messages-parent.ts";
 import type { BrainPorts, ForwarderPort, HealthPort, SiteFile } from "../ports.ts";
 import { AcceptedSite } from "./accepted.ts";
 import { Accounts } from "./accounts.ts";
+import { ControlListener } from "./control-listener.ts";
 import { metricSamples } from "./metrics.ts";
 import { explainBackend, explainRouter } from "./policy-explain.ts";
 import { type Facts, alarms, named, poolStatuses, reportedTracks, serviceStatuses } from "./policy.ts";
@@ -32,6 +33,8 @@ export class Brain {
   readonly #link: RedundancyLink;
   readonly #accounts: Accounts;
   readonly #proxies: ProxyWorkers;
+  readonly #handler: RequestListener;
+  readonly #control: ControlListener;
   #file: SiteFile;
   #health: HealthPort;
   #forwarder: ForwarderPort;
@@ -66,6 +69,8 @@ export class Brain {
       () => this.#changed(),
       (event, fields) => this.#redundancyEvent(event, fields),
     );
+    this.#handler = apiHandler(this.#apiPorts(), context.log);
+    this.#control = new ControlListener(context, this.#handler);
     this.#accounts = new Accounts(context, rooms.file.site, () => this.#roomSamples());
   }
 
@@ -85,8 +90,9 @@ export class Brain {
 
   async #begin(): Promise<void> {
     const { log, runtime } = this.#context;
+    this.#control.update(this.#file.site);
     for (const warning of this.#file.warnings) log.warn({ event: "site.warning", reason: warning });
-    this.#api = createServer(apiHandler(this.#apiPorts(), log));
+    this.#api = createServer(this.#handler);
     await listenUnix(this.#api, join(runtime, "control.sock"), { replace: this.#context.successor });
     this.#health.update(this.#file.site);
     this.#scripts.update(this.#file.site, this.#context.node);
@@ -139,6 +145,7 @@ export class Brain {
       isolated: this.#health.isolated?.(),
       proxyProblem: this.#hasProxies() ? (this.#proxies.problem() ?? "") : undefined,
       accountsProblem: this.#accounts.problem(),
+      controlProblem: this.#control.problem(),
     };
   }
 
@@ -213,6 +220,7 @@ export class Brain {
       this.#siteProblem = "";
       this.#health.update(file.site);
       this.#accounts.useSite(file.site);
+      this.#control.update(file.site);
       this.#scripts.update(file.site, context.node);
       this.#apply();
       this.#proxies.site(file.digest);
@@ -314,6 +322,7 @@ export class Brain {
         ...metricSamples(this.status(), this.#forwarder.counters(), process.memoryUsage.rss()),
         ...this.#health.metrics(),
         ...this.#accounts.samples(),
+        ...this.#control.samples(),
         ...(await this.#roomSamples()),
       ],
     };
@@ -387,6 +396,7 @@ export class Brain {
     this.#link.stop();
     await this.#accounts.stop();
     this.#proxies.stop();
+    this.#control.stop();
     this.#api?.close();
     this.#api?.closeAllConnections();
     await this.#forwarder.stop(mode === "release");
