@@ -46,7 +46,7 @@ function parse(target: Target, text: string): unknown {
   }
 }
 
-type AskOptions = RequestOptions & { readonly headers: Readonly<Record<string, string>> };
+type AskOptions = Omit<RequestOptions, "headers"> & { readonly headers: Readonly<Record<string, string>> };
 
 async function open(target: Target, options: AskOptions, answered: (answer: IncomingMessage) => void) {
   if (typeof target === "string") return request({ ...options, socketPath: target }, answered);
