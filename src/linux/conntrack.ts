@@ -17,7 +17,7 @@ import {
   encodeNewFlow,
   flowEventFilter,
 } from "./wire-conntrack.ts";
-import { NLM_F } from "./wire-netlink.ts";
+import { NLM_F, NetlinkWriter } from "./wire-netlink.ts";
 
 /** One message per system call costs seven times as much as many; more than this gains nothing. */
 const BATCH = 128;
@@ -103,11 +103,14 @@ export class Conntrack {
     type: number,
     flags: number,
     items: readonly T[],
-    encode: (item: T) => Uint8Array,
+    encode: (item: T, writer: NetlinkWriter) => Uint8Array,
   ): Promise<readonly BatchRefusal[]> {
     const refused: BatchRefusal[] = [];
     for (let start = 0; start < items.length; start += BATCH) {
-      const requests = items.slice(start, start + BATCH).map((item) => ({ type, flags, body: encode(item) }));
+      const writer = new NetlinkWriter(BATCH * 128);
+      const requests = items
+        .slice(start, start + BATCH)
+        .map((item) => ({ type, flags, body: encode(item, writer) }));
       for (const one of await this.#socket.batch(what, requests))
         refused.push({ ...one, index: start + one.index });
       // A large injection must not keep advertisements and sockets of this process waiting.

@@ -159,6 +159,10 @@ export class NetlinkWriter {
   finish(): Uint8Array {
     return this.#bytes.subarray(0, this.#at);
   }
+  /** A view of what was written from there on; writing on behind it leaves it alone. */
+  since(start: number): Uint8Array {
+    return this.#bytes.subarray(start, this.#at);
+  }
   /** Forgets what was written and keeps the memory. */
   reset(): this {
     this.#at = 0;

@@ -265,9 +265,12 @@ export class FlowStore {
     const router = this.#byName.get(service)?.router;
     return router !== undefined && this.#active.has(router);
   }
-  #plan({ service, ...flow }: FlowRecord): FlowPlan | undefined {
-    const mark = this.#byName.get(service)?.mark;
-    return mark === undefined ? undefined : { ...flow, mark };
+  #plan(flow: FlowRecord): FlowPlan | undefined {
+    const mark = this.#byName.get(flow.service)?.mark;
+    if (mark === undefined) return undefined;
+    // Written out: of all that is done per flow, spreading was the dearest.
+    const { family, protocol, original, reply, timeout, tcpState, windowScales } = flow;
+    return { family, protocol, original, reply, mark, timeout, tcpState, windowScales };
   }
   *#ownKeys(): Iterable<string> {
     for (const [key, { owner }] of this.#held) if (owner === SELF) yield key;
