@@ -81,7 +81,8 @@ export function runChild(main: (context: ChildContext) => Promise<void>): void {
   process.on("uncaughtException", fatal);
   process.on("unhandledRejection", fatal);
   // A terminal's Ctrl-C and systemd's stop reach the whole group; the parent decides on the order.
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2"] as const) process.on(signal, () => {});
+  for (const signal of ["SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR2"] as const)
+    process.on(signal, () => {});
   process.on("disconnect", () => {
     log.error({ event: "process.orphaned", reason: "the parent process ended" });
     void end("orphaned");

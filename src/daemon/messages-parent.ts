@@ -21,6 +21,8 @@ export interface ChildSetup {
   readonly state: string;
   /** True where it replaces one that still served a moment ago: what that one held in the kernel is ours. */
   readonly successor: boolean;
+  /** Where the site file is wrong, the one accepted last runs, and an alarm says so. */
+  readonly lastGood: boolean;
   readonly listeners: readonly InheritedListener[];
 }
 

@@ -114,6 +114,36 @@ describe.skipIf(!root)("a node", () => {
     expect(existsSync(join(node.runtime, "control.sock"))).toBe(false);
   });
 
+  it("starts with the site accepted last where that is asked for and the file has become wrong, and says so", async () => {
+    node.start("a", "--last-good");
+    await ready();
+    node.signal("SIGTERM");
+    expect(await node.ended).toBe(0);
+    for (const wrong of ["site: [", "site: shop\nnodes: { z: { address: 10.9.0.1 } }\n"]) {
+      node.write(wrong);
+      const before = node.log.length;
+      node.start("a", "--last-good");
+      await vi.waitFor(
+        () => expect(node.log.slice(before).map((each) => each.event)).toContain("node.ready"),
+        15_000,
+      );
+      expect(node.log.slice(before).find((each) => each.event === "site.rejected")).toMatchObject({
+        level: "error",
+      });
+      const status = await node.status();
+      expect([status.pools.length, status.alarms.map((each) => each.name)]).toEqual([
+        1,
+        expect.arrayContaining(["site_rejected"]),
+      ]);
+      node.signal("SIGTERM");
+      expect(await node.ended).toBe(0);
+    }
+    // Without it, whoever starts a node by hand is told, and so is one that never ran.
+    node.write("site: [");
+    node.start("a");
+    expect(await node.ended).toBe(3);
+  }, 60_000);
+
   it("refuses to run twice in one directory", async () => {
     node.start("a");
     await ready();

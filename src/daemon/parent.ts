@@ -9,7 +9,7 @@ import type { ProcessStatus } from "../contracts/api.ts";
 import { CHILD_KINDS, type ChildKind } from "./children.ts";
 import { listenUnix } from "./link.ts";
 import { createLog } from "./log.ts";
-import type { ChildMessage, ChildWish, ListenWish } from "./messages-parent.ts";
+import type { ChildMessage, ChildWish, ListenWish, StopMode } from "./messages-parent.ts";
 import { type Failure, Slot, describeSlots } from "./supervisor.ts";
 
 export interface ParentOptions {
@@ -19,6 +19,8 @@ export interface ParentOptions {
   readonly runtime: string;
   /** Directory of what outlives a restart. */
   readonly state: string;
+  /** Where the site file is wrong, the one accepted last runs; without it, a wrong one ends the node at its start. */
+  readonly lastGood: boolean;
 }
 
 /** How the node ended: the exit status of `nines run`, and the reason where it could not start. */
@@ -26,6 +28,9 @@ export interface Ended {
   readonly status: number;
   readonly reason?: string;
 }
+
+/** Whose clients end with their sockets. */
+const SERVING: readonly string[] = ["proxy", "dns"];
 
 /** Of a child that says why it cannot start; see src/cli/exit-codes.ts. */
 const EXIT_CONFIG = 3;
@@ -81,6 +86,7 @@ class Parent {
   #end: Ended = { status: 0 };
   #upgrades: Slot[] = [];
   #stopping = false;
+  #mode: StopMode = "release";
   #writing: Promise<void> | undefined;
   #dirty = false;
 
@@ -99,6 +105,7 @@ class Parent {
     process.on("SIGHUP", () => this.#brain()?.reload());
     process.on("SIGUSR2", () => this.#upgrade("SIGUSR2"));
     for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => this.#stop(signal));
+    process.on("SIGQUIT", () => this.#restart("SIGQUIT"));
     this.#log.info({ event: "node.starting", site: this.#options.site, runtime: this.#options.runtime });
     this.#start("brain", 0, []);
     this.#watchdog();
@@ -124,12 +131,12 @@ class Parent {
       return;
     }
     const listeners = this.#open(kind, listen);
-    const { site, node, runtime, state } = this.#options;
+    const { site, node, runtime, state, lastGood } = this.#options;
     const slot = new Slot(
       {
         kind,
         index,
-        setup: { site, node, runtime, state },
+        setup: { site, node, runtime, state, lastGood },
         listeners,
         message: (message) => this.#heard(message),
         changed: () => this.#changed(),
@@ -252,6 +259,19 @@ class Parent {
     this.#stop("it cannot start");
   }
 
+  /**
+   * The parent itself is to be replaced, by whoever sends this (`RestartKillSignal=` of the unit). Addresses and
+   * tables stay for the one that starts next. Who serves in user space cannot: a proxy's sockets end with this
+   * process, so that its addresses are handed over as at any stop.
+   */
+  #restart(why: string): void {
+    const userSpace = [...this.#slots.values()].some(
+      ({ name, state }) => state.wanted && SERVING.includes(name),
+    );
+    if (!userSpace && !this.#stopping) this.#mode = "leave";
+    this.#stop(why);
+  }
+
   #stop(why: string): void {
     if (this.#stopping) {
       this.#log.warn({ event: "node.killed", reason: `${why} again` });
@@ -259,7 +279,7 @@ class Parent {
       return;
     }
     this.#stopping = true;
-    this.#log.info({ event: "node.stopping", reason: why });
+    this.#log.info({ event: "node.stopping", reason: why, mode: this.#mode });
     this.#ports.notify("STOPPING=1");
     this.#stopNext();
   }
@@ -271,7 +291,7 @@ class Parent {
         ([key, slot]) => key.startsWith(`${kind.name}.`) && slot.state.phase !== "off",
       );
       if (left.length === 0) continue;
-      for (const [, slot] of left) if (slot.state.wanted) slot.unwant("release");
+      for (const [, slot] of left) if (slot.state.wanted) slot.unwant(this.#mode);
       return;
     }
     this.#finish(this.#end);

@@ -66,6 +66,9 @@ export class Slot {
     this.#ports = ports;
   }
 
+  get name(): string {
+    return this.#options.kind.name;
+  }
   get state(): SlotState {
     return this.#state;
   }

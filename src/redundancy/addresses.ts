@@ -123,13 +123,13 @@ export class AddressKeeper {
   }
 
   /** Installs what is missing and renews what is there. Answers where the addresses are. */
-  hold(): readonly Placed[] {
+  hold(lease: DurationMs = this.#plan.lease): readonly Placed[] {
     if (!this.#held) {
       this.#held = true;
       this.#raise(true);
     }
     const placed = this.placed();
-    const plans = placed.map(({ ifindex, address }) => addressPlan(ifindex, address, this.#plan.lease));
+    const plans = placed.map(({ ifindex, address }) => addressPlan(ifindex, address, lease));
     if (plans.length === 0) return placed;
     this.#options.rtnetlink.putAddresses(plans).then(
       (refused) => {

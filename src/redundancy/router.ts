@@ -11,6 +11,7 @@ import {
   NEVER,
   type Timer,
   addTime,
+  ms,
   timeSince,
 } from "../base/time.ts";
 import type { RouterPlan, RouterStatus } from "../contracts/redundancy.ts";
@@ -157,6 +158,22 @@ export class RouterRunner {
 
   renew(): readonly Placed[] {
     return this.#options.keeper.held ? this.#options.keeper.hold() : [];
+  }
+  /**
+   * This process ends, and another goes on soon. The last advertisement names a longer interval, which the others
+   * learn (RFC 9568, 6.4.2): they wait for three of it. Version 2 cannot say so.
+   */
+  linger(grace: DurationMs): void {
+    if (this.#state.name !== "active") return;
+    const { keeper } = this.#options;
+    const interval = ms(Math.max(this.#plan.interval, Math.ceil(grace / 30) * 10));
+    // Kept until the others, should nobody come, have surely taken over: whole seconds for the kernel's clock.
+    keeper.hold(ms(Math.ceil((4 * interval) / 1000) * 1000));
+    if (this.#plan.version === 2) return;
+    const priority = effectivePriority(this.#plan, this.#state.failing);
+    this.#listeners.forEach((listener, i) => {
+      this.#options.sockets.send(listener, priority, this.#forms[i] ?? "rfc", keeper.senderLink(i), interval);
+    });
   }
   peer(node: string, peer: Peer): void {
     this.step({ type: "peer", node, peer });

@@ -51,6 +51,8 @@ const FENCE_EVERY = seconds(5);
 const BRAIN_SILENT = seconds(10);
 const PEER_FORGOTTEN = seconds(10);
 const BRAIN_TRACK = "nines brain";
+/** Time for the next process of this node, a whole restart of it included, before another node takes over. */
+const LEAVE_GRACE = seconds(6);
 /** A hand-over's own deadline is a second or three intervals. */
 const ORPHAN_WAITS = ms(1500);
 
@@ -170,7 +172,7 @@ export class RedundancyService {
 
   /**
    * The end. `release`: every router is handed over or released with priority 0, addresses and tables go.
-   * `leave`: the kernel keeps everything until its leases run out, for the process that comes next.
+   * `leave`: the kernel keeps everything for the process that comes next, and the other nodes wait for it a while.
    * `orphaned`: handed over where a node can take over, else left to the leases.
    */
   async stop(mode: StopMode): Promise<void> {
@@ -179,6 +181,12 @@ export class RedundancyService {
     if (mode === "release") {
       await Promise.all([...this.#routers.keys()].map((name) => this.#end(name)));
       await this.#fence.uninstall().catch(() => undefined);
+    } else if (mode === "leave") {
+      for (const { runner } of this.#routers.values()) runner.linger(LEAVE_GRACE);
+      if (this.#fenced === "yes") {
+        const fresh = this.#fencedAddresses(true);
+        this.#fence.renew(fresh, fresh, ms((LEAVE_GRACE * 4) / 3));
+      }
     } else {
       this.#renew();
     }

@@ -5,6 +5,7 @@ export interface RunOptions {
   node: string;
   runtime?: string;
   state?: string;
+  lastGood?: boolean;
 }
 
 export function registerRun(program: Command): void {
@@ -15,6 +16,7 @@ export function registerRun(program: Command): void {
     .requiredOption("--node <name>", "which node of the site this host is")
     .option("--runtime <dir>", "sockets of the running node (default: /run/nines/NODE)")
     .option("--state <dir>", "what outlives a restart (default: /var/lib/nines/NODE)")
+    .option("--last-good", "where the site file is wrong, run the one accepted last, and say so (an alarm)")
     .action(async (site: string, options: RunOptions) => {
       const [{ runParent }, { hostPorts }] = await Promise.all([
         import("../../daemon/parent.ts"),
@@ -26,6 +28,7 @@ export function registerRun(program: Command): void {
           node: options.node,
           runtime: options.runtime ?? `/run/nines/${options.node}`,
           state: options.state ?? `/var/lib/nines/${options.node}`,
+          lastGood: options.lastGood === true,
         },
         hostPorts(),
       );

@@ -403,21 +403,25 @@ export class Brain {
   }
 }
 
-/** A restarted brain goes on with the site that was last accepted where the file has become wrong meanwhile. */
+/**
+ * A restarted brain goes on with the site that was last accepted where the file has become wrong meanwhile; so
+ * does a restarted node where that is asked for (`--last-good`).
+ */
 async function openingSite(
   context: ChildContext,
   ports: BrainPorts,
 ): Promise<{ file: SiteFile; problem: string }> {
   try {
     const file = await ports.loadSite(context.site);
-    if (context.successor) checkNode(file, context.node);
+    if (context.successor || context.lastGood) checkNode(file, context.node);
     return { file, problem: "" };
   } catch (thrown) {
-    const file = context.successor ? await new AcceptedSite(context.state).read() : undefined;
-    if (file === undefined) throw thrown;
+    const before = context.successor || context.lastGood;
+    const file = before ? await new AcceptedSite(context.state).read() : undefined;
+    if (file?.site.nodes[context.node] === undefined) throw thrown;
     context.log.error({
       event: "site.rejected",
-      reason: "the process was restarted and the site file is wrong; the site accepted last goes on",
+      reason: "the site file is wrong; the site accepted last goes on, and no change since then is in it",
       errors: messageOf(thrown).split("\n"),
     });
     return {

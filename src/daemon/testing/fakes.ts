@@ -81,6 +81,7 @@ export function fakeContext(more: Partial<ChildContext> = {}): FakeContext {
     runtime: directory,
     state: join(directory, "state"),
     successor: false,
+    lastGood: false,
     listeners: [],
     clock: new SystemClock(),
     log: { debug: note, info: note, warn: note, error: note },

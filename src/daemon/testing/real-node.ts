@@ -50,7 +50,7 @@ export class RealNode {
     writeFileSync(this.file, typeof site === "string" ? site : stringify(site));
   }
 
-  start(node: string): void {
+  start(node: string, ...more: string[]): void {
     const args = [
       main,
       "run",
@@ -61,6 +61,7 @@ export class RealNode {
       this.runtime,
       "--state",
       join(this.directory, "state"),
+      ...more,
     ];
     const child = this.#namespace.run(() =>
       spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] }),

@@ -32,9 +32,9 @@ export interface Fence {
   install(addresses: readonly IpAddress[]): Promise<void>;
   /**
    * One datagram, carried out by the kernel before it returns: `answering` passes the fence and `passing` the
-   * gate for one more timeout. What is not named runs out.
+   * gate for one more timeout, or for `lasting`. What is not named runs out.
    */
-  renew(answering: readonly IpAddress[], passing: readonly IpAddress[]): void;
+  renew(answering: readonly IpAddress[], passing: readonly IpAddress[], lasting?: DurationMs): void;
   /** Closes gate and fence at once. */
   close(addresses: readonly IpAddress[]): void;
   /** Closes the gate alone: addresses are answered for, traffic waits. */
@@ -84,12 +84,12 @@ export class NftFence implements Fence {
     await this.#nftables.apply(changes);
   }
 
-  renew(answering: readonly IpAddress[], passing: readonly IpAddress[]): void {
+  renew(answering: readonly IpAddress[], passing: readonly IpAddress[], lasting?: DurationMs): void {
     const changes = [
-      ...this.#fresh("arp", ANSWER[4], answering.filter(is4)),
-      ...this.#fresh("inet", ANSWER[6], answering.filter(is6)),
-      ...this.#fresh("inet", PASS[4], passing.filter(is4)),
-      ...this.#fresh("inet", PASS[6], passing.filter(is6)),
+      ...this.#fresh("arp", ANSWER[4], answering.filter(is4), lasting),
+      ...this.#fresh("inet", ANSWER[6], answering.filter(is6), lasting),
+      ...this.#fresh("inet", PASS[4], passing.filter(is4), lasting),
+      ...this.#fresh("inet", PASS[6], passing.filter(is6), lasting),
     ];
     this.#send(changes);
   }
@@ -129,16 +129,29 @@ export class NftFence implements Fence {
 
   // Adding what is there changes nothing (before kernel 6.12 not even its timeout) and deleting what is not
   // there fails: added, deleted, added is right whatever was there, and packets see one change.
-  #fresh(family: "arp" | "inet", name: string, addresses: readonly IpAddress[]): NftChange[] {
+  #fresh(
+    family: "arp" | "inet",
+    name: string,
+    addresses: readonly IpAddress[],
+    lasting: DurationMs | undefined,
+  ): NftChange[] {
     if (addresses.length === 0) return [];
-    const [add, remove] = this.#stale(family, name, addresses);
+    const [add, remove] = this.#stale(family, name, addresses, lasting);
     return add && remove ? [add, remove, add] : [];
   }
-  #stale(family: "arp" | "inet", name: string, addresses: readonly IpAddress[]): NftChange[] {
+  #stale(
+    family: "arp" | "inet",
+    name: string,
+    addresses: readonly IpAddress[],
+    lasting?: DurationMs,
+  ): NftChange[] {
     if (addresses.length === 0) return [];
     const place = { family, table: this.#name };
     const set = freshSet(name, this.#timeout);
-    const elements = addresses.map((address) => ({ key: ipBytes(address) }));
+    const elements = addresses.map((address) => ({
+      key: ipBytes(address),
+      ...(lasting === undefined ? {} : { timeout: Math.ceil(lasting) }),
+    }));
     return [
       { place, op: "add-elements", set, elements },
       { place, op: "delete-elements", set, elements },

@@ -1,4 +1,5 @@
 /** VRRP's raw sockets: one per link and family, shared by all virtual routers on it. */
+import type { DurationMs } from "../../base/time.ts";
 import type { Family, IpAddress } from "../../base/addresses.ts";
 import { messageOf } from "../../base/errors.ts";
 import type { InstancePlan, RouterPlan } from "../../contracts/redundancy.ts";
@@ -72,7 +73,13 @@ export class VrrpSockets {
   }
 
   /** Answers 0, or the errno of the first send that failed. */
-  send(listener: Listener, priority: number, form: ChecksumForm, via: number | undefined): number {
+  send(
+    listener: Listener,
+    priority: number,
+    form: ChecksumForm,
+    via: number | undefined,
+    interval: DurationMs = listener.plan.interval,
+  ): number {
     const { instance, plan, ifindex, own } = listener;
     const socket =
       via === undefined
@@ -83,7 +90,7 @@ export class VrrpSockets {
       version: plan.version,
       vrid: instance.vrid,
       priority,
-      interval: plan.interval,
+      interval,
       addresses: instance.addresses.filter((a) => a.advertise).map((a) => a.address),
     };
     const destinations = instance.unicast
