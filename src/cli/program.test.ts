@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { ConfigError, OperationalError } from "../base/errors.ts";
 import { CommandExit, EXIT_CODES } from "./exit-codes.ts";
@@ -11,6 +13,23 @@ describe("the command line", () => {
       for (const option of command.options)
         expect(option.description, `${command.name()} ${option.flags}`).not.toBe("");
     }
+  });
+  it("loads no schema before a command asks for one, so that --help and completion stay quick", () => {
+    const loaded = ["zod", "yaml", "pino", "prom-client"];
+    const seen = new Set<string>();
+    const follow = (file: string): void => {
+      if (seen.has(file)) return;
+      seen.add(file);
+      for (const [, type, from = ""] of readFileSync(file, "utf8").matchAll(
+        /^(?:import|export) (type )?[^;]*?from "([^"]+)";/gm,
+      )) {
+        if (type !== undefined) continue;
+        expect(loaded, `${file} imports ${from}`).not.toContain(from);
+        if (from.startsWith(".")) follow(join(dirname(file), from));
+      }
+    };
+    follow(join(import.meta.dirname, "main.ts"));
+    expect(seen.size).toBeGreaterThan(20);
   });
   it("ends with the status of usage errors for what it does not know", async () => {
     const quiet = vi.spyOn(process.stderr, "write").mockReturnValue(true);

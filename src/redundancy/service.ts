@@ -367,6 +367,9 @@ export class RedundancyService {
       clock: this.#options.clock,
       secret: this.#options.secret,
       onMessage: (from, body, digest) => this.#nodeMessage(from, body, digest),
+      onRestart: (node) => {
+        for (const { runner } of this.#routers.values()) runner.step({ type: "restarted", node });
+      },
       count: (counter) => this.#count(counter),
       onProblem: (what, reason) => this.#problem(what, reason),
     });

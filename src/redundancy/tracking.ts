@@ -12,6 +12,8 @@ export interface TrackerOptions {
   readonly rtnetlink: Rtnetlink;
   readonly links: LinkWatch;
   readonly onTrack: (name: string, good: boolean, reason: string) => void;
+  /** Whether a gateway answers; by ARP and neighbour solicitation unless a test says otherwise. */
+  readonly ask?: (target: IpAddress, timeout: DurationMs) => Promise<boolean>;
 }
 
 const PROCESS_EVERY = seconds(1);
@@ -68,10 +70,11 @@ export class Tracker {
   }
 
   async #gateway(track: Extract<TrackPlan, { kind: "gateway" }>): Promise<void> {
+    const ask = this.#options.ask ?? ((target, timeout) => this.#ask(target, timeout));
     let run = 0;
     let good = true;
     while (!this.#stopped) {
-      const answers = await Promise.all(track.targets.map((target) => this.#ask(target, track.timeout)));
+      const answers = await Promise.all(track.targets.map((target) => ask(target, track.timeout)));
       if (this.#stopped) return;
       const answered = answers.some(Boolean);
       run = answered === good ? 0 : run + 1;

@@ -279,6 +279,27 @@ describe("the recorder", () => {
     ]);
     expect([second.problem, facts.filter(({ kind }) => kind === "down").length]).toEqual(["", 1]);
   });
+  it.each([-HOUR, HOUR])("keeps the length of an outage in which the clock steps by %i ms", (step) => {
+    let stepped = 0;
+    class SteppingClock extends VirtualClock {
+      override wall(): number {
+        return super.wall() + stepped;
+      }
+    }
+    const clock = new SteppingClock(0, T0);
+    const recorder = new AccountsRecorder(directory, site(), clock);
+    clock.advance(ms(10 * MINUTE));
+    recorder.serviceDown("web", "all down");
+    clock.advance(ms(2 * MINUTE));
+    stepped = step;
+    clock.advance(ms(3 * MINUTE));
+    recorder.serviceUp("web");
+    clock.advance(ms(10 * MINUTE));
+    recorder.stop();
+    const ledger = keepLedger("web", readJournal(directory).facts, T0 + 3 * HOUR);
+    const down = ledger.outages.reduce((sum, { from, to }) => sum + to - from, 0);
+    expect([ledger.ongoing, down]).toEqual([false, 5 * MINUTE]);
+  });
   it("claims nothing of a service that the site has no more", () => {
     const clock = new VirtualClock(0, T0);
     const recorder = new AccountsRecorder(directory, site(), clock);

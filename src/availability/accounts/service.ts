@@ -4,7 +4,7 @@
  */
 import { messageOf } from "../../base/errors.ts";
 import type { Clock, Timer } from "../../base/time.ts";
-import { addTime, ms } from "../../base/time.ts";
+import { type MonotonicMs, addTime, ms, timeSince } from "../../base/time.ts";
 import type { MetricSample } from "../../contracts/metrics.ts";
 import type { Site } from "../../contracts/site.ts";
 import { type Fact, WATCH_GAP, addFact, instantOf } from "./facts.ts";
@@ -22,6 +22,8 @@ import {
 /** Alerts are weighed this often, and every fourth time the journal is told that somebody looks. */
 const LOOK_EVERY = ms(15_000);
 const LOOKS_A_MINUTE = 4;
+/** What a clock is slewed by between two looks is less. */
+const CLOCK_STEP = 2000;
 
 export interface AccountsEvents {
   /** An alert began or ended: for hooks and logs. */
@@ -34,7 +36,8 @@ export class AccountsRecorder {
   readonly #clock: Clock;
   readonly #journal: Journal;
   readonly #events: AccountsEvents;
-  readonly #down = new Set<string>();
+  /** Services that are down, and why. */
+  readonly #down = new Map<string, string>();
   readonly #pending = new Map<string, { good: number; bad: number }>();
   readonly #firing = new Set<string>();
   #facts: Fact[];
@@ -43,6 +46,8 @@ export class AccountsRecorder {
   #timer: Timer | undefined;
   #problem = "";
   #looks = 0;
+  #lastWall: number;
+  #lastMonotonic: MonotonicMs;
 
   constructor(directory: string, site: Site, clock: Clock, events: AccountsEvents = {}) {
     this.#clock = clock;
@@ -51,15 +56,17 @@ export class AccountsRecorder {
     this.#journal = new Journal(directory);
     this.#facts = readJournal(directory).facts.reduce<Fact[]>(addFact, []);
     this.#flushed = clock.wall();
+    this.#lastWall = clock.wall();
+    this.#lastMonotonic = clock.monotonic();
     for (const fact of this.#facts) {
-      if (fact.kind === "down") this.#down.add(fact.service);
+      if (fact.kind === "down") this.#down.set(fact.service, fact.cause);
       if (fact.kind === "up") this.#down.delete(fact.service);
     }
     // Who was down when the last process died a moment ago still is, until the brain says otherwise: one outage,
     // not two. After a longer absence nothing is known.
     const watched = this.#facts.findLast((fact) => fact.kind === "watched");
     if (watched === undefined || this.#flushed - instantOf(watched) > WATCH_GAP)
-      for (const service of this.#down) this.serviceUp(service);
+      for (const service of this.#down.keys()) this.serviceUp(service);
     this.useSite(site);
     this.#watch();
   }
@@ -67,7 +74,8 @@ export class AccountsRecorder {
   /** After a reload: other targets, other services. Of a service that is gone nothing is known any more. */
   useSite(site: Site): void {
     this.#site = site;
-    for (const service of this.#down) if (site.services[service] === undefined) this.serviceUp(service);
+    for (const service of this.#down.keys())
+      if (site.services[service] === undefined) this.serviceUp(service);
   }
   /** Why what was measured last is not on the disk; empty where it is. */
   get problem(): string {
@@ -76,16 +84,19 @@ export class AccountsRecorder {
   /** The service has stopped serving. Said again, nothing changes. */
   serviceDown(service: string, cause: string): void {
     if (this.#down.has(service)) return;
-    this.#down.add(service);
-    this.#write({ kind: "down", at: this.#clock.wall(), service, cause });
+    const at = this.#now();
+    this.#down.set(service, cause);
+    this.#write({ kind: "down", at, service, cause });
   }
   serviceUp(service: string): void {
-    if (!this.#down.delete(service)) return;
-    this.#write({ kind: "up", at: this.#clock.wall(), service });
+    if (!this.#down.has(service)) return;
+    const at = this.#now();
+    this.#down.delete(service);
+    this.#write({ kind: "up", at, service });
   }
   /** An outage that is over when it is noticed, such as the silence before a takeover. */
   outage(service: string, duration: number, cause: string): void {
-    const to = this.#clock.wall();
+    const to = this.#now();
     this.#write({ kind: "outage", from: to - duration, to, service, cause });
   }
   /** Answers since the last call, as the proxy or the forwarder counts them. */
@@ -145,8 +156,29 @@ export class AccountsRecorder {
     this.#timer = this.#clock.setTimer(addTime(this.#clock.monotonic(), LOOK_EVERY), () => this.#watch());
   }
 
+  /** Wall-clock time; what a step of the clock does to the facts is put right first. */
+  #now(): number {
+    const [wall, monotonic] = [this.#clock.wall(), this.#clock.monotonic()];
+    const expected = this.#lastWall + timeSince(monotonic, this.#lastMonotonic);
+    this.#lastWall = wall;
+    this.#lastMonotonic = monotonic;
+    if (Math.abs(wall - expected) > CLOCK_STEP) this.#stepped(expected, wall);
+    return wall;
+  }
+  /** An outage that goes on ends on the old time and begins anew on the new one: its length stays true. */
+  #stepped(before: number, after: number): void {
+    this.#write({ kind: "watch", at: before });
+    for (const [service, cause] of this.#down) {
+      this.#write({ kind: "up", at: before, service });
+      this.#write({ kind: "down", at: after, service, cause });
+    }
+    this.#flushed = after;
+    // In the order of time again, as they are read back from the disk.
+    this.#facts.sort((a, b) => instantOf(a) - instantOf(b));
+  }
+
   #flush(): void {
-    const now = this.#clock.wall();
+    const now = this.#now();
     for (const [service, { good, bad }] of this.#pending)
       if (good + bad > 0) this.#write({ kind: "requests", from: this.#flushed, to: now, service, good, bad });
     this.#pending.clear();

@@ -1,6 +1,5 @@
 import { type Command, InvalidArgumentError } from "commander";
 import { OperationalError } from "../../base/errors.ts";
-import { DRILL_NAMES } from "../../config/schema/lab.ts";
 import type { DrillRun } from "../../contracts/drills.ts";
 import { exitStatus } from "../failures.ts";
 import { endOfLab } from "../lab-end.ts";
@@ -53,11 +52,12 @@ export function registerDrill(program: Command): void {
         for (const { name, story } of drills) console.log(`${name.padEnd(20)} ${story}`);
         return;
       }
-      const unknown = names.filter((name) => !(DRILL_NAMES as readonly string[]).includes(name));
+      const known = drills.map(({ name }) => name);
+      const unknown = names.filter((name) => !(known as readonly string[]).includes(name));
       if (unknown.length > 0)
         throw new OperationalError(
           "NOT_FOUND",
-          `no drill is called ${unknown.join(", ")}; there are ${DRILL_NAMES.join(", ")}`,
+          `no drill is called ${unknown.join(", ")}; there are ${known.join(", ")}`,
         );
       // Before the lab exists, so that a wrong file is told at once.
       const { loadSite } = await import("../../config/load.ts");

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { apiHandler } from "../../api/server.ts";
 import type { ApiPorts } from "../../api/routes.ts";
 import { ConfigError, OperationalError, formatConfigIssue, messageOf } from "../../base/errors.ts";
-import { type Timer, addTime, seconds, timeSince } from "../../base/time.ts";
+import { type MonotonicMs, type Timer, addTime, seconds, timeSince } from "../../base/time.ts";
 import type { NodeStatus, ProcessStatus, ReloadOutcome } from "../../contracts/api.ts";
 import type { MetricSample } from "../../contracts/metrics.ts";
 import type { ChildContext } from "../child.ts";
@@ -22,6 +22,8 @@ import { ScriptWatcher } from "./scripts.ts";
 
 /** Facts go to the redundancy process on every change and this often; without them for 10 s we count as silent. */
 const FACTS_EVERY = seconds(1);
+/** What could not be written is tried again after this. */
+const KEEP_AGAIN = seconds(5);
 
 /** The process that knows the site: checks backends, keeps the forwarding tables, answers the control API. */
 export class Brain {
@@ -42,6 +44,8 @@ export class Brain {
   #tick: Timer | undefined;
   #soon: NodeJS.Immediate | undefined;
   #siteProblem = "";
+  #stateProblem = "";
+  #keptAt: MonotonicMs;
   #lastReload: ReloadOutcome | undefined;
   #reloading: Promise<ReloadOutcome> | undefined;
   #alarmed = new Map<string, string>();
@@ -56,6 +60,7 @@ export class Brain {
     this.#context = context;
     this.#ports = ports;
     this.#startedWall = context.clock.wall();
+    this.#keptAt = context.clock.monotonic();
     this.#accepted = new AcceptedSite(context.state);
     this.#file = rooms.file;
     this.#health = rooms.health;
@@ -98,13 +103,27 @@ export class Brain {
     this.#scripts.update(this.#file.site, this.#context.node);
     this.#apply();
     // Before the proxy workers start: they take what is accepted, not what somebody edits just now.
-    if (this.#siteProblem === "") await this.#accepted.write(this.#file);
+    if (this.#siteProblem === "") await this.#keep();
     this.#proxies.site(this.#file.digest);
     await this.#proxies.start();
     this.#context.tell({ type: "children", wishes: this.#wishes() });
     this.#accounts.start();
     this.#link.start();
     this.#beat();
+  }
+
+  /** A disk that is full is no reason not to serve: an alarm, and again in a while. */
+  async #keep(): Promise<void> {
+    const { clock, log } = this.#context;
+    this.#keptAt = clock.monotonic();
+    try {
+      await this.#accepted.write(this.#file);
+      this.#stateProblem = "";
+    } catch (error) {
+      const reason = messageOf(error);
+      if (this.#stateProblem === "") log.error({ event: "state.not_written", reason });
+      this.#stateProblem = reason;
+    }
   }
 
   processes(list: readonly ProcessStatus[]): void {
@@ -145,6 +164,7 @@ export class Brain {
       isolated: this.#health.isolated?.(),
       proxyProblem: this.#hasProxies() ? (this.#proxies.problem() ?? "") : undefined,
       accountsProblem: this.#accounts.problem(),
+      stateProblem: this.#stateProblem,
       controlProblem: this.#control.problem(),
     };
   }
@@ -161,6 +181,8 @@ export class Brain {
   #beat(): void {
     this.#tell();
     const { clock } = this.#context;
+    if (this.#stateProblem !== "" && timeSince(clock.monotonic(), this.#keptAt) > KEEP_AGAIN)
+      void this.#keep();
     this.#tick = clock.setTimer(addTime(clock.monotonic(), FACTS_EVERY), () => {
       this.#apply();
       this.#beat();
@@ -215,9 +237,9 @@ export class Brain {
       const file = await this.#ports.loadSite(context.site);
       checkNode(file, context.node);
       const changes = this.#ports.differences(this.#file.site, file.site);
-      await this.#accepted.write(file);
       this.#file = file;
       this.#siteProblem = "";
+      await this.#keep();
       this.#health.update(file.site);
       this.#accounts.useSite(file.site);
       this.#control.update(file.site);

@@ -29,6 +29,8 @@ export interface Facts {
   readonly isolated?: string | undefined;
   /** Why what was measured cannot be kept; empty where it can. */
   readonly accountsProblem?: string | undefined;
+  /** Why the accepted site is not on the disk; empty where it is. */
+  readonly stateProblem?: string | undefined;
   /** Why the control API does not listen on TCP although the site asks for it. */
   readonly controlProblem?: string | undefined;
 }
@@ -51,6 +53,7 @@ export const ALARMS = {
   forwarding_broken: "the kernel's forwarding tables are not as they should be",
   duplicate_address: "another host answers for a virtual address that this node holds",
   site_differs: "another node runs another site file",
+  state_unwritable: "the state directory cannot be written: a restart may go on with an older site",
   control_closed: "the control API cannot listen on TCP: certificate, token or address",
   accounts_failing: "what is measured cannot be written to disk: `nines slo` will not know of it",
   site_rejected: "the site file on disk is wrong, or could not be read; the last good one runs",
@@ -174,6 +177,7 @@ export function alarms(facts: Facts): Alarm[] {
     );
   for (const { address, reason } of facts.duplicates ?? [])
     raise("duplicate_address", "critical", address, reason);
+  if (facts.stateProblem) raise("state_unwritable", "warning", "", facts.stateProblem);
   if (facts.controlProblem) raise("control_closed", "warning", "", facts.controlProblem);
   if (facts.accountsProblem) raise("accounts_failing", "warning", "", facts.accountsProblem);
   if (facts.siteProblem !== "") raise("site_rejected", "warning", "", facts.siteProblem);

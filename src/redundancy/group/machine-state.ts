@@ -128,6 +128,8 @@ export type GroupEvent =
   | { readonly type: "woke"; readonly late: DurationMs }
   | { readonly type: "peer"; readonly node: string; readonly peer: Peer }
   | { readonly type: "message"; readonly from: string; readonly message: NodeMessage }
+  /** Another process of that node speaks now: its ids may begin anywhere, should its clock have been set back. */
+  | { readonly type: "restarted"; readonly node: string }
   | { readonly type: "switchover"; readonly id: number; readonly to?: string | undefined }
   /** The plan in the context is another one, with the same instances. */
   | { readonly type: "planned" }

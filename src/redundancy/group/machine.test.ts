@@ -275,6 +275,14 @@ describe("switchover, make before break", () => {
     expect(effects.at(-1)).toEqual({ type: "result", id: 7, ok: true });
     expect(bench.state.links[0]?.vrrp.yielded).toBe(true);
   });
+  it("takes an offer of a restarted node whose clock was set back, and no old one of the same process", () => {
+    const bench = new Bench();
+    bench.hear(110);
+    bench.message({ type: "cancel", router: "edge", id: 5000 });
+    expect(bench.message({ type: "offer", router: "edge", id: 4999 })).toEqual([]);
+    bench.send({ type: "restarted", node: "lb2" });
+    expect(types(bench.message({ type: "offer", router: "edge", id: 7 }))).toContain("hold");
+  });
   it("installs and announces before it advertises, when it is given the addresses", () => {
     const bench = new Bench();
     bench.hear(110);

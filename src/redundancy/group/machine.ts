@@ -233,6 +233,9 @@ export function stepGroup(state: GroupState, event: GroupEvent, context: GroupCo
     case "message":
       answerMessage(turn, event.from, event.message);
       break;
+    case "restarted":
+      turn.patch({ seenIds: { ...state.seenIds, [event.node]: 0 } });
+      break;
     case "switchover":
       beginSwitchover(turn, { kind: "command", id: event.id }, event.to);
       break;

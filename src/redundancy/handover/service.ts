@@ -1,19 +1,12 @@
 /** The socket of node-to-node messages: see wire.ts for what they look like, and why. */
-import { createHmac, timingSafeEqual } from "node:crypto";
 import { type IpAddress, ipFamily } from "../../base/addresses.ts";
 import { messageOf } from "../../base/errors.ts";
 import { type Clock, type MonotonicMs, addTime, instant, seconds } from "../../base/time.ts";
 import { AF, IPPROTO, SOCK } from "../../linux/constants.ts";
 import { ReceiveBatch, Socket } from "../../linux/socket.ts";
 import { inetAddress, readInetAddress } from "../../linux/wire-sockaddr.ts";
-import {
-  HANDOVER_MAX_BYTES,
-  HANDOVER_PORT,
-  HMAC_BYTES,
-  type WireBody,
-  decodeDatagram,
-  encodeDatagram,
-} from "./wire.ts";
+import { MessageGuard } from "./guard.ts";
+import { HANDOVER_MAX_BYTES, HANDOVER_PORT, HMAC_BYTES, type WireBody, encodeDatagram } from "./wire.ts";
 
 const IP_TTL = 2;
 const IP_MINTTL = 21;
@@ -38,13 +31,10 @@ export interface NodesOptions {
   readonly minHopLimit: number;
   readonly secret?: Uint8Array | undefined;
   readonly onMessage: (from: string, body: WireBody, digest: string) => void;
+  /** Before the first message of another process of that node. */
+  readonly onRestart: (node: string) => void;
   readonly count: (counter: string) => void;
   readonly onProblem: (what: string, reason: string) => void;
-}
-
-interface Seen {
-  boot: number;
-  sequence: number;
 }
 
 /** Sends and receives only between the addresses of the site's nodes, on one link (hop limit 255). */
@@ -54,12 +44,13 @@ export class NodesService {
   #sequence = 0;
   #socket: Socket | undefined;
   #bindAt: MonotonicMs = instant(0);
-  readonly #seen = new Map<string, Seen>();
+  readonly #guard: MessageGuard;
   readonly #room = new ReceiveBatch(16, HANDOVER_MAX_BYTES + HMAC_BYTES);
 
   constructor(options: NodesOptions) {
     this.#options = options;
     this.#boot = Math.floor(options.clock.wall());
+    this.#guard = new MessageGuard(options.secret);
     this.#open();
   }
 
@@ -74,13 +65,10 @@ export class NodesService {
     if (!target || to === this.#options.node) return;
     if (!this.#socket) this.#open();
     if (!this.#socket) return;
-    const { site, node, digest, secret } = this.#options;
+    const { site, node, digest } = this.#options;
     const sequence = ++this.#sequence;
     const plain = encodeDatagram({ boot: this.#boot, sequence, site, node, digest, body });
-    const sent = this.#socket.send(
-      secret ? Buffer.concat([plain, this.#hmac(plain, secret)]) : plain,
-      inetAddress(target.address, HANDOVER_PORT),
-    );
+    const sent = this.#socket.send(this.#guard.seal(plain), inetAddress(target.address, HANDOVER_PORT));
     // Connection refused is the answer to an earlier datagram: the other node's process is not there.
     if (sent < 0) this.#options.count("node_message_send_errors");
   }
@@ -140,31 +128,15 @@ export class NodesService {
     }
   }
 
-  #hmac(bytes: Uint8Array, secret: Uint8Array): Uint8Array {
-    return createHmac("sha256", secret).update(bytes).digest();
-  }
   #receive(bytes: Uint8Array, name: Uint8Array): void {
-    const { secret, count, nodes, node: self, site, onMessage } = this.#options;
+    const { count, nodes, node: self, site, onMessage, onRestart } = this.#options;
     const source = readInetAddress(name)?.address;
     const from = nodes.find(({ address, node }) => address === source && node !== self);
     if (!from) return count("node_messages_dropped_source");
-    let plain = bytes;
-    if (secret) {
-      plain = bytes.subarray(0, Math.max(0, bytes.length - HMAC_BYTES));
-      const tag = bytes.subarray(plain.length);
-      if (tag.length !== HMAC_BYTES || !timingSafeEqual(tag, this.#hmac(plain, secret)))
-        return count("node_messages_dropped_authentication");
-    }
-    const decoded = decodeDatagram(plain);
-    if (!decoded.ok) return count(`node_messages_dropped_${decoded.error}`);
-    const { boot, sequence, body, digest } = decoded.value;
-    if (decoded.value.site !== site || decoded.value.node !== from.node)
-      return count("node_messages_dropped_name");
-    const seen = this.#seen.get(from.node);
-    const older = seen && (boot < seen.boot || (boot === seen.boot && sequence <= seen.sequence));
-    // Without a secret nothing is gained by refusing a clock that was set back over a restart.
-    if (older && (secret !== undefined || boot === seen.boot)) return count("node_messages_dropped_replay");
-    this.#seen.set(from.node, { boot, sequence });
+    const opened = this.#guard.open(bytes, { site, node: from.node });
+    if (!opened.ok) return count(`node_messages_dropped_${opened.error}`);
+    const { body, digest, restarted } = opened.value;
+    if (restarted) onRestart(from.node);
     count("node_messages_received");
     return onMessage(from.node, body, digest);
   }
