@@ -38,6 +38,8 @@ export class RealNode {
   file = join(this.directory, "site.yaml");
   readonly log: LogLine[] = [];
   stderr = "";
+  /** A command that runs the node, such as `unshare -m`; it must end up as the node's own process (exec). */
+  wrapper: readonly string[] = [];
   readonly #namespace: NetworkNamespace;
   #child: ChildProcess | undefined;
   #ended: Promise<number | null> | undefined;
@@ -63,9 +65,8 @@ export class RealNode {
       join(this.directory, "state"),
       ...more,
     ];
-    const child = this.#namespace.run(() =>
-      spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] }),
-    );
+    const [program = process.execPath, ...others] = [...this.wrapper, process.execPath, ...args];
+    const child = this.#namespace.run(() => spawn(program, others, { stdio: ["ignore", "pipe", "pipe"] }));
     let rest = "";
     child.stdout.on("data", (part: Buffer) => {
       const lines = (rest + part.toString()).split("\n");
