@@ -2,6 +2,7 @@ import { ms } from "../base/time.ts";
 import { formatDuration } from "../base/units.ts";
 import type { NodeStatus } from "../contracts/api.ts";
 import type { BackendStatus } from "../contracts/forwarding.ts";
+import type { FlowsPeer, FlowsReport } from "../contracts/flows.ts";
 import type { RouterStatus } from "../contracts/redundancy.ts";
 import { type Colour, type Paint, table } from "./paint.ts";
 
@@ -42,6 +43,10 @@ export function statusText(status: NodeStatus, paint: Paint): string {
   section("Virtual routers", [
     head("router", "state", "for", "priority", "active node", "addresses", "reason"),
     ...status.routers.map((router) => routerRow(router, status.node, paint)),
+  ]);
+  section("Connections", [
+    head("with node", "in sync", "not acknowledged", "lag", "own", "of others", "sent", "received"),
+    ...(status.flows?.peers ?? []).map((peer) => flowsRow(peer, status.flows, paint)),
   ]);
   section("Services", [
     head("service", "listen", "router", "pool", "here"),
@@ -99,7 +104,27 @@ function routerRow(router: RouterStatus, node: string, paint: Paint): string[] {
     `${router.priority}${lowered}`,
     active,
     router.addresses.join(" ") || "-",
-    router.reason,
+    router.waiting === undefined ? router.reason : `${router.reason}; ${paint("yellow", router.waiting)}`,
+  ];
+}
+
+function flowsRow(peer: FlowsPeer, flows: FlowsReport | undefined, paint: Paint): string[] {
+  const missing = !peer.connected
+    ? "not connected"
+    : !peer.receivedAll
+      ? "receiving"
+      : peer.sentAll
+        ? undefined
+        : "sending";
+  return [
+    peer.node,
+    missing === undefined ? paint("green", "yes") : paint("yellow", missing),
+    String(peer.unacknowledged),
+    `${peer.lag.toFixed(1)}ms`,
+    String(flows?.own ?? 0),
+    String(flows?.others ?? 0),
+    String(peer.entriesSent),
+    String(peer.entriesReceived),
   ];
 }
 

@@ -1,5 +1,6 @@
 /** The control API: what `nines status --json` prints and what the dashboard reads. Versioned by its path, /v1. */
 import type { AdminState, BackendStatus } from "./forwarding.ts";
+import type { FlowsReport } from "./flows.ts";
 import type { RouterStatus } from "./redundancy.ts";
 
 export interface ProcessStatus {
@@ -73,6 +74,8 @@ export interface NodeStatus {
   readonly redundancy: { readonly connected: boolean; readonly counters: Readonly<Record<string, number>> };
   /** `good`, or why the forwarding tables are not as they should be. */
   readonly forwarding: { readonly good: boolean; readonly reason: string };
+  /** Replication of connections; absent where the site has none, or while its process says nothing. */
+  readonly flows?: FlowsReport | undefined;
   readonly routers: readonly RouterStatus[];
   readonly pools: readonly PoolStatus[];
   readonly services: readonly ServiceStatus[];

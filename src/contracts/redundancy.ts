@@ -5,6 +5,7 @@
  */
 import type { Family, IpAddress } from "../base/addresses.ts";
 import type { DurationMs } from "../base/time.ts";
+import type { FlowsReport, FlushRequest } from "./flows.ts";
 
 /** RFC 9568, 6.4, and `fault`: out of the election until a tracked thing recovers. */
 export type RouterState = "initialize" | "backup" | "active" | "fault";
@@ -46,6 +47,16 @@ export type TrackPlan = { readonly name: string; readonly lower?: number } & (
   | { readonly kind: "reported" }
 );
 
+/** What a router waits for, so that an address never comes before the connections to it. */
+export interface RouterFlowsPlan {
+  /** How long a hand-over waits for the other node's acknowledgement. */
+  readonly handover: DurationMs;
+  /** How long a takeover waits, with the addresses closed, for a table that is being received. */
+  readonly takeover: DurationMs;
+  /** Then: `promote` without it, or go on waiting. */
+  readonly otherwise: "promote" | "wait";
+}
+
 /** A virtual router of the site as this node runs it: instances that move together. */
 export interface RouterPlan {
   readonly router: string;
@@ -78,6 +89,8 @@ export interface RouterPlan {
     readonly timeout: DurationMs;
   };
   readonly instances: readonly InstancePlan[];
+  /** Present where connections of its services are replicated between the nodes. */
+  readonly flows?: RouterFlowsPlan | undefined;
   /** All nodes of this router with their own addresses: hand-over messages go there. */
   readonly nodes: readonly {
     readonly node: string;
@@ -136,6 +149,8 @@ export interface RouterStatus {
   readonly others?: readonly { readonly node: string; readonly state: RouterState }[] | undefined;
   readonly addresses: readonly IpAddress[];
   readonly transitions: number;
+  /** What it would do but for connections that are not in sync; absent where nothing waits. */
+  readonly waiting?: string | undefined;
   /** Milliseconds since the last change of state. */
   readonly since: DurationMs;
   readonly counters: Readonly<Record<string, number>>;
@@ -148,7 +163,11 @@ export type RedundancyToBrain =
       readonly type: "status";
       readonly routers: readonly RouterStatus[];
       readonly counters: Readonly<Record<string, number>>;
+      /** What the flows process said last; absent where none is heard. */
+      readonly flows?: FlowsReport | undefined;
     }
+  /** To the flows process only. */
+  | FlushRequest
   | { readonly type: "event"; readonly event: string; readonly fields: Readonly<Record<string, unknown>> }
   | {
       readonly type: "result";

@@ -2,9 +2,10 @@ import { randomBytes } from "node:crypto";
 import { readFile, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { OperationalError, messageOf } from "../base/errors.ts";
-import { addTime, seconds } from "../base/time.ts";
+import { addTime, ms, seconds } from "../base/time.ts";
 import { loadSite } from "../config/load.ts";
-import type { BrainToRedundancy, RedundancyToBrain } from "../contracts/redundancy.ts";
+import type { FlowsReport, FlowsToRedundancy } from "../contracts/flows.ts";
+import type { RedundancyToBrain } from "../contracts/redundancy.ts";
 import type { Site } from "../contracts/site.ts";
 import type { ReplicatedService } from "../forwarding/flows/machine-store.ts";
 import { peersOf, replicatedServices } from "../forwarding/flows/plan.ts";
@@ -16,6 +17,9 @@ import { LinkClient } from "./link.ts";
 
 /** How often the site file and the kernel's tables are looked at for services that came or went. */
 const LOOK_EVERY = seconds(1);
+const REPORT_EVERY = seconds(1);
+/** The parent died: what there is goes out, and nobody waits longer. */
+const ORPHAN_FLUSH = ms(300);
 
 /**
  * Replication of connections. It asks nobody for anything: which services there are and how their connections
@@ -39,6 +43,7 @@ runChild(async (context) => {
   };
   const address = site.nodes[node]?.address;
   if (address === undefined) throw new OperationalError("NOT_FOUND", `the site has no node "${node}"`);
+  let report = (): void => undefined;
   const service = FlowsService.open({
     clock,
     log,
@@ -48,6 +53,7 @@ runChild(async (context) => {
     listen: { address, port: settings.port },
     peers: peersOf(site, node),
     delay: settings.delay,
+    changed: () => report(),
     tls: {
       key: await pem(`${node}.key`),
       certificate: await pem(`${node}.crt`),
@@ -58,6 +64,22 @@ runChild(async (context) => {
   const installed = InstalledServices.open(clock);
   let told = "";
   let changedAt = 0;
+  let keptPort = settings.port;
+  let peers = JSON.stringify([peersOf(site, node), settings.delay]);
+  const reconfigure = (): void => {
+    if (site.flows === undefined) return; // this process is about to be ended
+    const { delay, port } = site.flows;
+    const next = JSON.stringify([peersOf(site, node), delay]);
+    if (next !== peers) {
+      peers = next;
+      service.reconfigure(peersOf(site, node), delay);
+      log.info({ event: "flows.reconfigured", peers: peersOf(site, node).map((peer) => peer.node), delay });
+    }
+    if (port === keptPort) return;
+    keptPort = port;
+    const reason = `this process goes on listening on port ${settings.port}; replace it with: nines upgrade`;
+    log.warn({ event: "flows.port_kept", reason });
+  };
   const look = async (): Promise<void> => {
     const { mtimeMs } = await stat(context.site);
     if (mtimeMs !== changedAt) {
@@ -65,6 +87,7 @@ runChild(async (context) => {
       site = await readable(context.site, site, (reason) =>
         log.warn({ event: "flows.site_unusable", reason }),
       );
+      reconfigure();
     }
     const services: readonly ReplicatedService[] = replicatedServices(site, await installed.ids());
     const now = JSON.stringify(services);
@@ -80,11 +103,18 @@ runChild(async (context) => {
   };
 
   let active = "";
-  const link = new LinkClient<BrainToRedundancy, RedundancyToBrain>({
+  const link = new LinkClient<FlowsToRedundancy, RedundancyToBrain>({
     path: join(runtime, "redundancy.sock"),
     clock,
     decode: decodeRedundancy,
     message: (message) => {
+      if (message.type === "flush") {
+        const { id, to, within } = message;
+        void service.flush(ms(within), to).then((missing) => {
+          link.send({ type: "flushed", id, ok: missing === "", reason: missing });
+        });
+        return;
+      }
       if (message.type !== "status") return;
       const now = message.routers.filter(({ state }) => state === "active").map(({ router }) => router);
       if (now.join() === active) return;
@@ -92,19 +122,49 @@ runChild(async (context) => {
       service.setActive(new Set(now));
       log.info({ event: "flows.active", routers: now });
     },
-    up: () => undefined,
+    up: () => report(),
     // What was active stays so until the process says otherwise: its addresses stay as well.
     down: () => undefined,
   });
+  report = () => void link.send({ type: "flows", report: reportOf(service) });
+  const keepReporting = (): void => {
+    report();
+    clock.setTimer(addTime(clock.monotonic(), REPORT_EVERY), keepReporting);
+  };
   link.start();
-  context.onStop(async () => {
+  context.onStop(async (mode) => {
+    if (mode === "orphaned") await service.flush(ORPHAN_FLUSH);
     link.stop();
     await service.close();
     installed.close();
   });
   keepLooking();
+  keepReporting();
   context.ready();
 });
+
+function reportOf(service: FlowsService): FlowsReport {
+  const { peers, flows, counters } = service.status;
+  return {
+    peers: Object.entries(peers).map(([name, peer]) => ({
+      node: name,
+      connected: peer.connected,
+      sentAll: peer.sentAll,
+      receivedAll: peer.receivedAll,
+      unacknowledged: peer.unacknowledged,
+      lag: peer.lag,
+      snapshots: peer.snapshots,
+      resumes: peer.resumes,
+      entriesSent: peer.entriesSent,
+      entriesReceived: peer.entriesReceived,
+      bytesSent: peer.bytesSent,
+      bytesReceived: peer.bytesReceived,
+    })),
+    own: flows.own,
+    others: flows.others,
+    counters,
+  };
+}
 
 /** The site as the file has it now, or as it was where the file is wrong. */
 async function readable(file: string, before: Site, wrong: (reason: string) => void): Promise<Site> {

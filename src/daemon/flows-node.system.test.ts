@@ -19,27 +19,27 @@ describe.skipIf(!ready)("two nodes that replicate connections", () => {
   let a: RealNode;
   let b: RealNode;
   let keys = "";
+  const site = (delay: string): SiteInput => ({
+    site: "shop",
+    nodes: { a: { address: "10.9.0.2" }, b: { address: "10.9.0.3" } },
+    virtualRouters: {
+      edge: {
+        priorities: { a: 110, b: 100 },
+        interval: "100ms",
+        members: [{ interface: "wire0", vrid: 51, addresses: ["10.9.0.1"] }],
+      },
+    },
+    pools: { apps: { backends: { one: "10.9.0.8:8080", two: "10.9.0.9:8080" } } },
+    services: { web: { on: "edge", listen: "10.9.0.1:80/tcp", forward: { pool: "apps" } } },
+    flows: { keys, delay: delay },
+  });
   beforeAll(async () => {
     keys = mkdtempSync(join(tmpdir(), "nines-keys-"));
     await makeKeys(keys, "shop", ["a", "b"]);
     ({ first, second } = await pairNamespaces("10.9.0.2/24", "10.9.0.3/24"));
-    const site: SiteInput = {
-      site: "shop",
-      nodes: { a: { address: "10.9.0.2" }, b: { address: "10.9.0.3" } },
-      virtualRouters: {
-        edge: {
-          priorities: { a: 110, b: 100 },
-          interval: "100ms",
-          members: [{ interface: "wire0", vrid: 51, addresses: ["10.9.0.1"] }],
-        },
-      },
-      pools: { apps: { backends: { one: "10.9.0.8:8080", two: "10.9.0.9:8080" } } },
-      services: { web: { on: "edge", listen: "10.9.0.1:80/tcp", forward: { pool: "apps" } } },
-      flows: { keys },
-    };
     a = new RealNode(first);
     b = new RealNode(second);
-    for (const node of [a, b]) node.write(site);
+    for (const node of [a, b]) node.write(site("5ms"));
   });
   afterAll(async () => {
     await a.cleanUp();
@@ -77,5 +77,62 @@ describe.skipIf(!ready)("two nodes that replicate connections", () => {
       timeout: 10_000,
       interval: 100,
     });
+  });
+
+  it("say that they are in sync", async () => {
+    for (const node of [a, b])
+      await vi.waitFor(
+        async () =>
+          expect((await node.status()).flows?.peers).toMatchObject([
+            { connected: true, sentAll: true, receivedAll: true },
+          ]),
+        { timeout: 20_000, interval: 200 },
+      );
+  });
+  it("hand over after the other node has acknowledged every connection", async () => {
+    await a.ask("POST", "/v1/switchover", { router: "edge", to: "b" });
+    await vi.waitFor(async () => expect((await b.status()).routers[0]?.state).toBe("active"), {
+      timeout: 20_000,
+      interval: 100,
+    });
+    expect(a.events("redundancy.flows_flushed")).toMatchObject([{ router: "edge", node: "b" }]);
+    await a.ask("POST", "/v1/switchover", { router: "edge", to: "a" });
+    await vi.waitFor(async () => expect((await a.status()).routers[0]?.state).toBe("active"), {
+      timeout: 20_000,
+      interval: 100,
+    });
+  });
+  it("hand over without it where the process is gone, and say so", async () => {
+    const hung = b.pidOf("flows");
+    process.kill(hung, "SIGSTOP");
+    try {
+      await vi.waitFor(
+        async () => expect((await a.status()).flows?.peers).toMatchObject([{ connected: false }]),
+        { timeout: 20_000, interval: 100 },
+      );
+      await a.ask("POST", "/v1/switchover", { router: "edge", to: "b" });
+      await vi.waitFor(async () => expect((await b.status()).routers[0]?.state).toBe("active"), {
+        timeout: 20_000,
+        interval: 100,
+      });
+      expect(a.events("redundancy.flows_not_flushed").length).toBeGreaterThan(0);
+    } finally {
+      process.kill(hung, "SIGCONT");
+    }
+  });
+  it("follow another site file without a new connection between them", async () => {
+    const before = [a, b].map((node) => node.events("flows.peer_connected").length);
+    await vi.waitFor(
+      async () =>
+        expect((await a.status()).flows?.peers).toMatchObject([{ connected: true, receivedAll: true }]),
+      { timeout: 20_000, interval: 200 },
+    );
+    for (const node of [a, b]) node.write(site("20ms"));
+    for (const node of [a, b])
+      await vi.waitFor(() => expect(node.events("flows.reconfigured").length).toBe(1), 20_000);
+    expect([a, b].map((node) => node.events("flows.peer_lost").length)).toEqual(
+      [a, b].map((node) => node.events("flows.peer_connected").length - 1),
+    );
+    expect(before.every((count) => count >= 1)).toBe(true);
   });
 });

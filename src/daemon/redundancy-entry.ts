@@ -2,9 +2,10 @@ import { readFileSync } from "node:fs";
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { OperationalError, messageOf } from "../base/errors.ts";
+import type { FlowsToRedundancy, FlushRequest } from "../contracts/flows.ts";
 import type { BrainToRedundancy, RedundancyPlan, RedundancyToBrain } from "../contracts/redundancy.ts";
 import { lockProgram } from "../linux/realtime.ts";
-import { decodeFromBrain, decodePlan } from "../redundancy/decode.ts";
+import { decodeFromNode, decodePlan } from "../redundancy/decode.ts";
 import { RedundancyService, type StopMode } from "../redundancy/service.ts";
 import { runChild } from "./child.ts";
 import { type JsonLink, serveLinks } from "./link.ts";
@@ -32,7 +33,7 @@ runChild(async (context) => {
   const { clock, log, runtime, state, node } = context;
   const unlocked = lockProgram();
   if (unlocked) log.info({ event: "redundancy.program_not_locked", reason: unlocked.message });
-  const links = new Set<JsonLink<RedundancyToBrain, BrainToRedundancy>>();
+  const links = new Set<JsonLink<RedundancyToBrain, BrainToRedundancy | FlowsToRedundancy>>();
   const service = await RedundancyService.open({
     clock,
     log,
@@ -71,15 +72,20 @@ runChild(async (context) => {
     for (const link of links) link.end();
     await keeping;
   };
-  const server = await serveLinks<RedundancyToBrain, BrainToRedundancy>(
+  const server = await serveLinks<RedundancyToBrain, BrainToRedundancy | FlowsToRedundancy>(
     join(runtime, "redundancy.sock"),
     (link) => {
       links.add(link);
+      const ask = (request: FlushRequest): boolean => link.send(request);
       link.send({ type: "ready", pid: process.pid, digest: service.digest });
       link.send(service.status());
       return {
-        decode: decodeFromBrain,
+        decode: decodeFromNode,
         message: (message) => {
+          if (message.type === "flows" || message.type === "flushed") {
+            service.receiveFlows(message, ask);
+            return;
+          }
           if (message.type === "plan") keep(message.plan);
           if (message.type === "stop")
             void stop(message.keep === true ? "leave" : "release").then(() => process.exit(0));
@@ -87,6 +93,7 @@ runChild(async (context) => {
         },
         closed: (reason) => {
           links.delete(link);
+          service.flowsLost(ask);
           log.info({ event: "redundancy.brain_link_closed", reason });
         },
       };

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ok } from "../base/result.ts";
 import { siteSchema } from "../config/schema/site.ts";
-import { decodeFromBrain, decodePlan } from "./decode.ts";
+import { decodeFromNode, decodePlan } from "./decode.ts";
 import { planFor } from "./plan.ts";
 
 const site = siteSchema.parse({
@@ -34,19 +34,19 @@ const site = siteSchema.parse({
 const plan = planFor(site, "lb1", "d1");
 const travelled = (value: unknown): unknown => JSON.parse(JSON.stringify(value));
 const error = (value: unknown): string => {
-  const decoded = decodeFromBrain(value);
+  const decoded = decodeFromNode(value);
   return decoded.ok ? "accepted" : decoded.error;
 };
 
 describe("messages from the brain", () => {
   it("come through as they were sent", () => {
     const message = { type: "plan", plan } as const;
-    expect(decodeFromBrain(travelled(message))).toEqual(ok(travelled(message)));
+    expect(decodeFromNode(travelled(message))).toEqual(ok(travelled(message)));
     expect(decodePlan(travelled(plan))).toEqual(ok(travelled(plan)));
-    expect(decodeFromBrain({ type: "stop", keep: true })).toEqual(ok({ type: "stop", keep: true }));
-    expect(decodeFromBrain({ type: "switchover", id: 1, router: "edge", to: "lb2" }).ok).toBe(true);
+    expect(decodeFromNode({ type: "stop", keep: true })).toEqual(ok({ type: "stop", keep: true }));
+    expect(decodeFromNode({ type: "switchover", id: 1, router: "edge", to: "lb2" }).ok).toBe(true);
     const facts = [{ name: "pool apps at least 1", good: false, reason: "0 of 3" }];
-    expect(decodeFromBrain({ type: "facts", facts, more: 1 })).toEqual(ok({ type: "facts", facts }));
+    expect(decodeFromNode({ type: "facts", facts, more: 1 })).toEqual(ok({ type: "facts", facts }));
   });
   it("are refused with the place and what is expected", () => {
     const changed = (change: (router: Record<string, unknown>) => void): unknown => {
@@ -70,10 +70,10 @@ describe("messages from the brain", () => {
   it("never throw, whatever they are", () => {
     fc.assert(
       fc.property(fc.jsonValue(), (value) => {
-        decodeFromBrain(value);
+        decodeFromNode(value);
         decodePlan(value);
-        decodeFromBrain({ type: "plan", plan: value });
-        decodeFromBrain({ type: "plan", plan: { ...plan, routers: [value] } });
+        decodeFromNode({ type: "plan", plan: value });
+        decodeFromNode({ type: "plan", plan: { ...plan, routers: [value] } });
       }),
     );
   });

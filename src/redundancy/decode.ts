@@ -2,10 +2,12 @@
 import { type Family, type IpAddress, ipFamily, parseIp } from "../base/addresses.ts";
 import { type Result, fail, ok } from "../base/result.ts";
 import type { DurationMs } from "../base/time.ts";
+import type { FlowsPeer, FlowsReport, FlowsToRedundancy } from "../contracts/flows.ts";
 import type {
   BrainToRedundancy,
   InstancePlan,
   RedundancyPlan,
+  RouterFlowsPlan,
   RouterPlan,
   TrackPlan,
 } from "../contracts/redundancy.ts";
@@ -131,6 +133,9 @@ const router = object<RouterPlan>({
   tracks: list(track),
   hooks: object<RouterPlan["hooks"]>({ active: command, backup: command, fault: command, timeout: span }),
   instances: list(instance),
+  flows: optional(
+    object<RouterFlowsPlan>({ handover: span, takeover: span, otherwise: oneOf("promote", "wait") }),
+  ),
   nodes: list(object<RouterPlan["nodes"][number]>({ node: text, address, priority: whole(1, 255) })),
 });
 const plan = object<RedundancyPlan>({ site: text, node: text, digest: text, routers: list(router) });
@@ -160,6 +165,43 @@ const message: Check<BrainToRedundancy> = (value, path) => {
   }
 };
 
+const amount: Check<number> = (value, path) =>
+  typeof value === "number" && value >= 0 ? value : wrong(path, "a number from 0");
+const flowsReport = object<FlowsReport>({
+  peers: list(
+    object<FlowsPeer>({
+      node: text,
+      connected: flag,
+      sentAll: flag,
+      receivedAll: flag,
+      unacknowledged: amount,
+      lag: amount,
+      snapshots: amount,
+      resumes: amount,
+      entriesSent: amount,
+      entriesReceived: amount,
+      bytesSent: amount,
+      bytesReceived: amount,
+    }),
+  ),
+  own: amount,
+  others: amount,
+  counters: (value, path) => {
+    const entries = Object.entries(record(value, path)).slice(0, 100);
+    return Object.fromEntries(entries.map(([name, count]) => [name, amount(count, `${path}.${name}`)]));
+  },
+});
+const fromFlows: Check<FlowsToRedundancy> = (value, path) => {
+  const type = oneOf("flows", "flushed")(record(value, path)["type"], "type");
+  if (type === "flows") return { type, report: flowsReport(record(value, path)["report"], "report") };
+  return object<Extract<FlowsToRedundancy, { type: "flushed" }>>({
+    type: () => type,
+    id: whole(0, Number.MAX_SAFE_INTEGER),
+    ok: flag,
+    reason: text,
+  })(value, path);
+};
+
 function checked<T>(check: Check<T>, value: unknown): Result<T> {
   try {
     return ok(check(value, ""));
@@ -169,5 +211,13 @@ function checked<T>(check: Check<T>, value: unknown): Result<T> {
   }
 }
 
-export const decodeFromBrain = (value: unknown): Result<BrainToRedundancy> => checked(message, value);
+/** What arrives on the process' socket: from the brain, or from the flows process. */
+export const decodeFromNode = (value: unknown): Result<BrainToRedundancy | FlowsToRedundancy> =>
+  checked<BrainToRedundancy | FlowsToRedundancy>(
+    (from, path) =>
+      ["flows", "flushed"].includes(String(record(from, path)["type"]))
+        ? fromFlows(from, path)
+        : message(from, path),
+    value,
+  );
 export const decodePlan = (value: unknown): Result<RedundancyPlan> => checked(plan, value);

@@ -132,11 +132,23 @@ function planRouter(site: Site, name: string, router: VirtualRouter, node: strin
     tracks: router.track.map(planTrack),
     hooks: { active: hooks.active, backup: hooks.backup, fault: hooks.fault, timeout: hooks.timeout },
     instances: router.members.flatMap((member) => planMember(site, name, router, member, node)),
+    ...planFlows(site, name),
     nodes: Object.entries(router.priorities).flatMap(([other, theirs]) => {
       const address = site.nodes[other]?.address;
       return address === undefined ? [] : [{ node: other, address, priority: theirs }];
     }),
   };
+}
+
+/** What the router waits for, where connections of one of its services are replicated. */
+function planFlows(site: Site, router: string): Pick<RouterPlan, "flows"> {
+  const { flows } = site;
+  const replicated = Object.values(site.services).some(
+    ({ on, forward }) => on === router && forward?.flows === "replicated",
+  );
+  if (flows === undefined || !replicated) return {};
+  const { handover, takeover } = flows;
+  return { flows: { handover, takeover: takeover.wait, otherwise: takeover.otherwise } };
 }
 
 /** Throws OperationalError NOT_FOUND where the site has no such node. */

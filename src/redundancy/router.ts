@@ -18,6 +18,7 @@ import type { RouterPlan, RouterStatus } from "../contracts/redundancy.ts";
 import type { Announcer } from "../linux/announce.ts";
 import type { AddressKeeper, Placed } from "./addresses.ts";
 import { nextGroupDeadline, stepGroup } from "./group/machine.ts";
+import { waitsFor } from "./group/machine-flows.ts";
 import {
   type GroupEffect,
   type GroupEvent,
@@ -55,6 +56,8 @@ export interface RouterOptions {
   readonly onChange: () => void;
   readonly onEvent: (event: string, fields: Readonly<Record<string, unknown>>) => void;
   readonly onStopped: () => void;
+  /** Calls back exactly once, at the latest after `within`. */
+  readonly flush: (to: string, within: DurationMs, done: (ok: boolean, reason: string) => void) => void;
   /** A timer was late: everything that has arrived anywhere is to be read first. */
   readonly drain: () => void;
 }
@@ -212,6 +215,7 @@ export class RouterRunner {
         peer !== node && now - at < PEER_FRESH ? [{ node: peer, state }] : [],
       ),
       addresses: keeper.all,
+      waiting: waitsFor(this.#state, this.#context()),
       transitions,
       since: timeSince(now, since),
       counters: { ...this.counters },
@@ -319,6 +323,13 @@ export class RouterRunner {
       case "result":
         onResult(effect);
         break;
+      case "flush":
+        this.#flush(effect);
+        break;
+      case "tell":
+        this.#options.log.warn({ event: effect.event, reason: effect.reason, router: this.#plan.router });
+        this.#options.onEvent(effect.event, { router: this.#plan.router, reason: effect.reason });
+        break;
       case "count":
         this.#count(effect.counter);
         break;
@@ -395,6 +406,22 @@ export class RouterRunner {
     if (heard.length === 0 || heard.some(({ priority }) => priority === 0)) return undefined;
     const last = Math.max(...heard.map(({ at }) => at)) as MonotonicMs;
     return Math.round(timeSince(this.#options.clock.monotonic(), last));
+  }
+
+  /** The answer is an event of its own, never part of the step that asked. */
+  #flush({ id, to, within }: Extract<GroupEffect, { type: "flush" }>): void {
+    const { clock, log, flush } = this.#options;
+    const begun = clock.monotonic();
+    flush(to, within, (ok, reason) => {
+      this.#count(ok ? "flows_flushed" : "flows_flush_failures");
+      const fields = { router: this.#plan.router, node: to, took: timeSince(clock.monotonic(), begun) };
+      if (ok)
+        log.info({ event: "redundancy.flows_flushed", reason: `${to} has every connection`, ...fields });
+      else log.warn({ event: "redundancy.flows_not_flushed", reason, ...fields });
+      clock.setTimer(clock.monotonic(), () => {
+        if (!this.#stopped) this.step({ type: "flushed", id });
+      });
+    });
   }
 
   #changed({ from, to, reason }: Extract<GroupEffect, { type: "changed" }>): void {

@@ -25,7 +25,9 @@ import { AddressProbe } from "../linux/address-probe.ts";
 import { Announcer } from "../linux/announce.ts";
 import { type Fence, NftFence } from "../linux/nftables/fence.ts";
 import { type InterfaceAddress, Rtnetlink, whoIs } from "../linux/rtnetlink.ts";
+import type { FlowsToRedundancy } from "../contracts/flows.ts";
 import { AddressKeeper } from "./addresses.ts";
+import { FlowsLink } from "./flows-link.ts";
 import type { NodeMessage } from "./group/machine-state.ts";
 import { DuplicateWatch } from "./duplicates.ts";
 import { type NodeAddress, NodesService } from "./handover/service.ts";
@@ -90,6 +92,7 @@ export class RedundancyService {
   readonly #sockets: VrrpSockets;
   readonly #announcer: Announcer;
   readonly #fence: Fence;
+  readonly #flows: FlowsLink;
   #fenced: "unknown" | "yes" | "no" = "unknown";
   #nodes: NodesService | undefined;
   #plan: RedundancyPlan | undefined;
@@ -121,6 +124,9 @@ export class RedundancyService {
     this.#sockets = new VrrpSockets((counter) => this.#count(counter), problem);
     this.#announcer = Announcer.open();
     this.#fence = new NftFence({ clock, onError: () => this.#installFence() });
+    this.#flows = new FlowsLink(clock, (flows) => {
+      for (const { runner } of this.#routers.values()) runner.step({ type: "flows", flows });
+    });
     this.#factsAt = clock.monotonic();
     this.#tickAt = addTime(clock.monotonic(), TICK);
   }
@@ -152,6 +158,14 @@ export class RedundancyService {
     }
   }
 
+  /** From the flows process, by a link on which `send` reaches it. */
+  receiveFlows(message: FlowsToRedundancy, send: Parameters<FlowsLink["receive"]>[1]): void {
+    if (!this.#closed) this.#flows.receive(message, send);
+  }
+  flowsLost(send: Parameters<FlowsLink["lost"]>[0]): void {
+    this.#flows.lost(send);
+  }
+
   plan(plan: RedundancyPlan): void {
     this.#applying = this.#applying
       .then(() => this.#apply(plan))
@@ -167,7 +181,8 @@ export class RedundancyService {
 
   status(): Extract<RedundancyToBrain, { type: "status" }> {
     const routers = [...this.#routers.values()].map(({ runner }) => runner.status());
-    return { type: "status", routers, counters: { ...this.#counters } };
+    const flows = this.#flows.report;
+    return { type: "status", routers, counters: { ...this.#counters }, ...(flows && { flows }) };
   }
 
   /**
@@ -191,6 +206,7 @@ export class RedundancyService {
       this.#renew();
     }
     this.#closed = true;
+    this.#flows.close();
     this.#timer?.cancel();
     for (const { runner, tracker } of this.#routers.values()) {
       tracker.stop();
@@ -268,8 +284,10 @@ export class RedundancyService {
       },
       onEvent: (event, fields) => this.#options.toBrain({ type: "event", event, fields }),
       onStopped: () => this.#ended.get(plan.router)?.(),
+      flush: (to, within, done) => this.#flows.flush(to, within, done),
       drain: () => this.#drain(),
     });
+    runner.step({ type: "flows", flows: this.#flows.state });
     const tracker = this.#tracker(plan, runner);
     const duplicates = this.#duplicates(plan.router);
     this.#routers.set(plan.router, { runner, keeper, duplicates, tracker, hooks });
@@ -544,6 +562,7 @@ export class RedundancyService {
       return true;
     };
     this.#renewFence();
+    this.#flows.look();
     if (due("lease", LEASE_EVERY)) this.#renew();
     if (now - this.#last.hello >= HELLO_EVERY) this.#hello();
     if (due("status", STATUS_EVERY)) this.#options.toBrain(this.status());

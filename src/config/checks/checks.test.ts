@@ -455,6 +455,42 @@ const cases: readonly (readonly [string, (draft: Draft) => void, readonly (strin
     ],
   ],
   [
+    "hashed connections that every node can find by itself",
+    (d) => {
+      d.services["web"] = {
+        on: "edge",
+        listen: "10.0.0.1:80/tcp",
+        forward: { pool: "apps", flows: "hashed" },
+      };
+    },
+    [],
+  ],
+  [
+    "hashed connections of a backend that serves two",
+    (d) => {
+      d.services["web"] = {
+        on: "edge",
+        listen: "10.0.0.1:80/tcp",
+        forward: { pool: "apps", flows: "hashed" },
+      };
+      d.services["more"] = { on: "edge", listen: "10.0.0.4:80/tcp", forward: { pool: "apps" } };
+    },
+    [/services.web.forward.flows: hashed is not possible here: backend 10.1.0.11:80\/tcp also serves more/],
+  ],
+  [
+    "hashed connections that nodes choose differently",
+    (d) => {
+      pool(d).slowStart = "10s";
+      d.services["web"] = {
+        on: "edge",
+        listen: ["10.0.0.1:80/tcp", "10.0.0.4:80-90/tcp"],
+        forward: { pool: "apps", flows: "hashed", scheduler: "smooth", masquerade: "10.1.0.1" },
+      };
+      pool(d).backends["app3"] = "10.1.0.13:81";
+    },
+    [/scheduler smooth/, /masquerade/, /slowStart/, /10.0.0.1:80\/tcp and/, /ports of 10.0.0.4:80-90\/tcp/],
+  ],
+  [
     "a loopback backend",
     (d) => {
       pool(d).backends["c"] = "127.0.0.1:80";

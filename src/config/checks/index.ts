@@ -32,6 +32,7 @@ export const allChecks: readonly Check[] = [
   services.families,
   services.loopbackBackends,
   services.loops,
+  services.hashedFlows,
   labNames,
   availability.availabilityNames,
   availability.dependencies,

@@ -138,6 +138,65 @@ export const families: Check = ({ site, error }) => {
   }
 };
 
+/** What a service's backends answer from, as far as a packet of theirs tells: address, port, protocol. */
+const answersFrom = (site: Site, { listen, forward }: Service): Set<string> =>
+  new Set(
+    Object.values(site.pools[forward?.pool ?? ""]?.backends ?? {}).flatMap(({ at }) =>
+      listen.map(({ protocol }) => `${formatIpPort(at)}/${protocol}`),
+    ),
+  );
+
+/**
+ * Without replication a connection lives on only where every node picks the same backend by itself, and where a
+ * backend's packet tells by itself which service it belongs to.
+ */
+export const hashedFlows: Check = ({ site, error }) => {
+  for (const [name, service] of servicesOf(site)) {
+    const { forward, listen } = service;
+    if (forward?.flows !== "hashed") continue;
+    const refuse = (reason: string): void =>
+      error(
+        ["services", name, "forward", "flows"],
+        `hashed is not possible here: ${reason}`,
+        "replicated, or off",
+      );
+    const { scheduler, masquerade, pool } = forward;
+    if (scheduler !== "maglev" && scheduler !== "source")
+      refuse(
+        `the scheduler ${scheduler} picks by what each node has seen; maglev and source pick alike on all`,
+      );
+    if (masquerade !== false) refuse("with masquerade every node picks source ports of its own");
+    if (site.pools[pool]?.slowStart !== undefined && site.pools[pool].slowStart > 0)
+      refuse(
+        `slowStart of pool ${pool} runs on each node by itself, so that they pick differently meanwhile`,
+      );
+    const own = answersFrom(site, service);
+    for (const [other, another] of servicesOf(site)) {
+      if (other === name || another.forward === undefined) continue;
+      const shared = [...answersFrom(site, another)].find((from) => own.has(from));
+      if (shared === undefined) continue;
+      refuse(`backend ${shared} also serves ${other}, so that its packets do not tell which of the two`);
+      break;
+    }
+    for (const family of [4, 6] as const)
+      for (const protocol of ["tcp", "udp"] as const) {
+        const these = listen.filter((one) => one.protocol === protocol && ipFamily(one.address) === family);
+        if (these.length > 1)
+          refuse(
+            `backends answer for ${these.map(formatListen).join(" and ")}, and their packets do not tell for which`,
+          );
+      }
+    const wide = listen.find(
+      ({ ports: [low, high] }) =>
+        low !== high &&
+        (high - low >= 256 ||
+          Object.values(site.pools[pool]?.backends ?? {}).some(({ at }) => at.port !== low)),
+    );
+    if (wide !== undefined)
+      refuse(`the ports of ${formatListen(wide)} are not those of every backend, or more than 256`);
+  }
+};
+
 /** The kernel forwards no packet of another host to a loopback address; a proxy can connect there. */
 export const loopbackBackends: Check = ({ site, error }) => {
   const forwarded = new Set(servicesOf(site).flatMap(([, { forward }]) => (forward ? [forward.pool] : [])));

@@ -52,6 +52,12 @@ export const forwardSchema = z.strictObject({
     .describe(
       "Replace the client's address by this virtual address of the same router; needed where backends do not route back through it.",
     ),
+  flows: z
+    .enum(["replicated", "hashed", "off"])
+    .default("replicated")
+    .describe(
+      "Established connections at a failover, where the site has `flows`. replicated: every node knows them; hashed: nothing is sent, since every node picks the same backend for a client by itself, as long as all have the same healthy backends; off: they are lost.",
+    ),
   limits: z
     .strictObject({
       sourceConnections: z

@@ -290,6 +290,7 @@ export class Brain {
         good: facts.forwardingProblem === "",
         reason: facts.forwardingProblem || "as it should be",
       },
+      ...(this.#link.flows ? { flows: this.#link.flows } : {}),
       // What was told some time ago goes on counting here.
       routers: (facts.routers ?? []).map((router) => ({
         ...router,

@@ -2,6 +2,7 @@ import { z } from "zod";
 import type { IpAddress } from "../../base/addresses.ts";
 import { type Result, fail, ok } from "../../base/result.ts";
 import type { DurationMs } from "../../base/time.ts";
+import type { FlowsReport } from "../../contracts/flows.ts";
 import type { RedundancyToBrain } from "../../contracts/redundancy.ts";
 
 const ip = () => z.string().transform((text) => text as IpAddress);
@@ -19,6 +20,7 @@ const routerStatus = z.object({
   active: z.object({ node: z.string().optional(), address: ip(), priority: z.number() }).optional(),
   others: z.array(z.object({ node: z.string(), state: routerState })).optional(),
   addresses: z.array(ip()),
+  waiting: z.string().optional(),
   transitions: z.number(),
   since: span(),
   counters,
@@ -26,7 +28,19 @@ const routerStatus = z.object({
 
 const redundancyToBrain = z.discriminatedUnion("type", [
   z.object({ type: z.literal("ready"), pid: z.number(), digest: z.string().optional() }),
-  z.object({ type: z.literal("status"), routers: z.array(routerStatus), counters }),
+  z.object({
+    type: z.literal("status"),
+    routers: z.array(routerStatus),
+    counters,
+    // Checked by the process that passes it on.
+    flows: z.custom<FlowsReport>((value) => typeof value === "object" && value !== null).optional(),
+  }),
+  z.object({
+    type: z.literal("flush"),
+    id: z.number(),
+    to: z.string(),
+    within: z.number().nonnegative().max(60_000),
+  }),
   z.object({ type: z.literal("event"), event: z.string(), fields: z.record(z.string(), z.unknown()) }),
   z.object({ type: z.literal("result"), id: z.number(), ok: z.boolean(), error: z.string().optional() }),
 ]);

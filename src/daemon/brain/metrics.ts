@@ -1,4 +1,5 @@
 import type { NodeStatus } from "../../contracts/api.ts";
+import type { FlowsReport } from "../../contracts/flows.ts";
 import type { MetricSample } from "../../contracts/metrics.ts";
 
 /** From the same facts as `nines status`; rooms add their own. `forwarder`: its counters; `memory`: resident bytes of the brain. */
@@ -93,6 +94,49 @@ export function metricSamples(
     counter(
       "nines_forwarding_events_total",
       "What the forwarder did, by kind.",
+      { event: snake(event) },
+      value,
+    );
+  if (status.flows !== undefined) samples.push(...flowsSamples(status.flows));
+  return samples;
+}
+
+function flowsSamples(flows: FlowsReport): MetricSample[] {
+  const samples: MetricSample[] = [];
+  const add = (
+    kind: MetricSample["kind"],
+    name: string,
+    help: string,
+    labels: MetricSample["labels"],
+    value: number,
+  ): void => void samples.push({ name, help, kind, labels, value });
+  const entries = "Connections in the replicated table, by whose they are.";
+  add("gauge", "nines_flows_entries", entries, { owner: "self" }, flows.own);
+  add("gauge", "nines_flows_entries", entries, { owner: "others" }, flows.others);
+  for (const peer of flows.peers) {
+    const labels = { peer: peer.node };
+    const inSync = peer.connected && peer.sentAll && peer.receivedAll;
+    add("gauge", "nines_flows_peer_synced", "1 while both have each other's.", labels, inSync ? 1 : 0);
+    add("gauge", "nines_flows_lag_seconds", "From a change to its acknowledgement.", labels, peer.lag / 1000);
+    const waiting = "Entries that the peer has not acknowledged.";
+    add("gauge", "nines_flows_unacknowledged_entries", waiting, labels, peer.unacknowledged);
+    const resyncs = "Times that a peer was told everything anew, or gone on from where it was.";
+    add("counter", "nines_flows_resyncs_total", resyncs, { ...labels, kind: "snapshot" }, peer.snapshots);
+    add("counter", "nines_flows_resyncs_total", resyncs, { ...labels, kind: "resume" }, peer.resumes);
+    for (const [direction, moved, bytes] of [
+      ["sent", peer.entriesSent, peer.bytesSent],
+      ["received", peer.entriesReceived, peer.bytesReceived],
+    ] as const) {
+      const which = { ...labels, direction };
+      add("counter", "nines_flows_entries_total", "Entries on the channel.", which, moved);
+      add("counter", "nines_flows_bytes_total", "Bytes on the channel, before TLS.", which, bytes);
+    }
+  }
+  for (const [event, value] of Object.entries(flows.counters))
+    add(
+      "counter",
+      "nines_flows_events_total",
+      "What replication did, by kind.",
       { event: snake(event) },
       value,
     );

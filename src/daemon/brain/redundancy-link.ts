@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { OperationalError } from "../../base/errors.ts";
 import { type MonotonicMs, addTime, seconds, timeSince } from "../../base/time.ts";
+import type { FlowsReport } from "../../contracts/flows.ts";
 import type {
   BrainToRedundancy,
   RedundancyPlan,
@@ -33,6 +34,7 @@ export class RedundancyLink {
   #heardAt: MonotonicMs;
   #routers: readonly RouterStatus[] | undefined;
   #counters: Readonly<Record<string, number>> = {};
+  #flows: FlowsReport | undefined;
   #up = false;
 
   constructor(
@@ -69,6 +71,10 @@ export class RedundancyLink {
   }
   get counters(): Readonly<Record<string, number>> {
     return this.#counters;
+  }
+  /** What the flows process says; undefined while it says nothing. */
+  get flows(): FlowsReport | undefined {
+    return this.#flows;
   }
   get differing(): readonly { readonly node: string; readonly digest: string }[] {
     return [...this.#differing].map(([node, digest]) => ({ node, digest }));
@@ -138,9 +144,12 @@ export class RedundancyLink {
         const before = JSON.stringify(this.#routers?.map(shape));
         this.#routers = message.routers;
         this.#counters = message.counters;
+        this.#flows = message.flows;
         if (JSON.stringify(message.routers.map(shape)) !== before) this.#changed();
         break;
       }
+      case "flush": // the flows process' to answer
+        break;
       case "event":
         this.#event(message.event, message.fields);
         break;
@@ -177,6 +186,7 @@ export class RedundancyLink {
     this.#routers = undefined;
     // It asks anew when it is back.
     this.#duplicates.clear();
+    this.#flows = undefined;
     for (const waiting of this.#waiting.values())
       waiting.reject(
         new OperationalError("PEER_LOST", `the redundancy process ended: ${reason}`, { retryable: true }),

@@ -13,6 +13,7 @@ import {
   NEVER,
   addTime,
   earliest,
+  instant,
   ms,
   timeSince,
 } from "../../base/time.ts";
@@ -87,6 +88,8 @@ export interface PeerStatus {
   readonly batchesSent: number;
   readonly entriesSent: number;
   readonly entriesReceived: number;
+  readonly bytesSent: number;
+  readonly bytesReceived: number;
 }
 
 interface Batch {
@@ -110,6 +113,7 @@ const MOST_WAITING = 65_536;
 export class PeerMachine {
   readonly #config: PeerConfig;
   readonly #own: OwnFlows;
+  #delay: DurationMs;
   readonly #output: Uint8Array[] = [];
   readonly #deliveries: Delivery[] = [];
 
@@ -140,12 +144,23 @@ export class PeerMachine {
   #heardAt: MonotonicMs = NEVER;
   #saidAt: MonotonicMs = NEVER;
   #refusal: PeerRefusal | undefined;
-  readonly #count = { snapshots: 0, resumes: 0, batchesSent: 0, entriesSent: 0, entriesReceived: 0 };
+  readonly #count = {
+    snapshots: 0,
+    resumes: 0,
+    batchesSent: 0,
+    entriesSent: 0,
+    entriesReceived: 0,
+    bytesSent: 0,
+    bytesReceived: 0,
+  };
+  /** Until then nothing waits for company: a hand-over is under way. */
+  #hurryUntil: MonotonicMs = instant(Number.NEGATIVE_INFINITY);
   #lag = ms(0);
 
   constructor(config: PeerConfig, own: OwnFlows) {
     this.#config = config;
     this.#own = own;
+    this.#delay = config.delay;
   }
 
   get status(): PeerStatus {
@@ -227,6 +242,7 @@ export class PeerMachine {
   receive(chunk: Uint8Array, now: MonotonicMs): void {
     if (!this.#connected || this.#refusal !== undefined) return;
     this.#heardAt = now;
+    this.#count.bytesReceived += chunk.length;
     const frames = this.#reader.receive(chunk);
     if (!frames.ok) {
       this.#refusal = frames.error;
@@ -272,14 +288,21 @@ export class PeerMachine {
     if (now >= addTime(this.#saidAt, alive)) this.#say({ type: "alive" }, now);
   }
 
-  /** Sends what waits without waiting for more: before a hand-over. */
-  flush(now: MonotonicMs): void {
+  /** Sends what waits, and until `until` what comes, without waiting for more: a hand-over is under way. */
+  flush(now: MonotonicMs, until: MonotonicMs = now): void {
+    if (until > this.#hurryUntil) this.#hurryUntil = until;
     this.#fill(now, true);
+  }
+  /** Another delay from now on. */
+  setDelay(delay: DurationMs): void {
+    this.#delay = delay;
   }
 
   #say(frame: Frame, now: MonotonicMs): void {
     this.#saidAt = now;
-    this.#output.push(encodeFrame(frame, this.#numbers));
+    const bytes = encodeFrame(frame, this.#numbers);
+    this.#count.bytesSent += bytes.length;
+    this.#output.push(bytes);
   }
 
   /** When the oldest change has waited long enough. */
@@ -287,7 +310,7 @@ export class PeerMachine {
     if (!this.#greeted || this.#inFlight.length >= this.#config.window) return NEVER;
     if (this.#snapshot !== undefined) return this.#saidAt;
     const [oldest] = this.#pending.values();
-    return oldest === undefined ? NEVER : addTime(oldest.since, this.#config.delay);
+    return oldest === undefined ? NEVER : addTime(oldest.since, this.#delay);
   }
 
   #onFrame(frame: Frame, now: MonotonicMs): void {
@@ -404,7 +427,8 @@ export class PeerMachine {
   /** Sends as many batches as are due and the window allows. */
   #fill(now: MonotonicMs, hurry = false): void {
     if (!this.#greeted) return;
-    const { batch, window, delay } = this.#config;
+    const { batch, window } = this.#config;
+    const delay = now < this.#hurryUntil ? ms(0) : this.#delay;
     while (this.#inFlight.length < window) {
       const [oldest] = this.#pending.values();
       const due =

@@ -5,11 +5,11 @@ import { type Ids } from "../ids.ts";
 import { serviceMark } from "../marks.ts";
 import type { ReplicatedService } from "./machine-store.ts";
 
-/** Routers that forwarded services are on, with the nodes that may become Active for them. */
+/** Routers that services with replicated connections are on, with the nodes that may become Active for them. */
 function routersWithFlows(site: Site): Map<string, readonly string[]> {
   const found = new Map<string, readonly string[]>();
   for (const { on, forward } of Object.values(site.services)) {
-    const router = on === undefined || forward === undefined ? undefined : site.virtualRouters[on];
+    const router = on === undefined || forward?.flows !== "replicated" ? undefined : site.virtualRouters[on];
     if (on !== undefined && router !== undefined) found.set(on, Object.keys(router.priorities));
   }
   return found;
@@ -34,10 +34,10 @@ export function peersOf(
   });
 }
 
-/** Forwarded services with the marks that their connections have on this node. */
+/** Services with replicated connections, with the marks that their connections have on this node. */
 export const replicatedServices = (site: Site, ids: Ids): ReplicatedService[] =>
   Object.entries(site.services).flatMap(([name, { on, forward }]) => {
     const id = ids.get(name);
-    if (on === undefined || forward === undefined || id === undefined) return [];
+    if (on === undefined || forward?.flows !== "replicated" || id === undefined) return [];
     return [{ name, router: on, mark: serviceMark(id) }];
   });

@@ -18,23 +18,34 @@ export interface FlowsOptions {
   /** Random: of this process. */
   readonly instance: string;
   readonly listen: { readonly address: IpAddress; readonly port: number };
-  readonly peers: readonly { readonly node: string; readonly address: IpAddress; readonly port: number }[];
+  readonly peers: readonly PeerAddress[];
   /** PEM texts: this node's, and the site's authority. */
   readonly tls: { readonly key: string; readonly certificate: string; readonly authority: string };
   /** How long a change may wait for others to travel with it. */
   readonly delay: DurationMs;
+  /** A peer came, went, or is in sync now. */
+  readonly changed?: () => void;
 }
 
-interface Peer {
+interface PeerAddress {
   readonly node: string;
+  readonly address: IpAddress;
+  readonly port: number;
+}
+interface Peer extends PeerAddress {
   readonly machine: PeerMachine;
   readonly dial: (() => TLSSocket) | undefined;
   socket: TLSSocket | undefined;
+  gone: boolean;
   timer: Timer | undefined;
   retry: Timer | undefined;
 }
 
 const RETRY = ms(250);
+/** A dial without an answer: soon again, since a partition may have healed in between. */
+const DIAL_WITHIN = ms(750);
+/** A sign of life this often; after three missed ones the connection is given up, and the next goes on from there. */
+const ALIVE = ms(300);
 /** How often a peer's flows are given time, and what the kernel lost is put back. */
 const UPKEEP = ms(2000);
 
@@ -48,16 +59,19 @@ export class FlowsService {
   readonly #events: FlowEvents;
   readonly #store = new FlowStore(MARK_MASK);
   readonly #peers = new Map<string, Peer>();
+  #delay: DurationMs;
   readonly #server: Server;
   /** Kernel changes one after another, in the order in which they were decided. */
   #work: Promise<void> = Promise.resolve();
   #resyncing = false;
+  #told = "";
   #closed = false;
   #upkeep: Timer | undefined;
   readonly #count = { refusedPeers: 0, overruns: 0, injected: 0, removed: 0, refusedByKernel: 0 };
 
   private constructor(options: FlowsOptions) {
     this.#options = options;
+    this.#delay = options.delay;
     this.#table = Conntrack.open(options.clock);
     this.#events = FlowEvents.open({
       clock: options.clock,
@@ -107,24 +121,46 @@ export class FlowsService {
     });
   }
 
+  /** Nodes that came, went or moved, and another delay; who stays keeps its connection. */
+  reconfigure(peers: readonly PeerAddress[], delay: DurationMs): void {
+    for (const peer of this.#peers.values()) {
+      const same = peers.some(
+        ({ node, address, port }) => node === peer.node && address === peer.address && port === peer.port,
+      );
+      if (same) {
+        peer.machine.setDelay(delay);
+        continue;
+      }
+      this.#peers.delete(peer.node);
+      peer.retry?.cancel();
+      peer.gone = true;
+      this.#detach(peer, "the site file has it no more, or elsewhere");
+    }
+    this.#delay = delay;
+    for (const peer of peers) if (!this.#peers.has(peer.node)) this.#addPeer(peer);
+    this.#changed();
+  }
+
   /**
-   * Before a hand-over: everything that the kernel has told is sent, and acknowledged by all connected peers.
-   * False where that took longer than `within`.
+   * Before a hand-over: everything that the kernel has told is sent, and acknowledged by `to`, or by all connected
+   * peers where none is named; until `within` is over, what comes is sent without delay. Answers "" or what is missing.
    */
-  async flush(within: DurationMs): Promise<boolean> {
+  async flush(within: DurationMs, to?: string): Promise<string> {
     const { clock } = this.#options;
     const until = addTime(clock.monotonic(), within);
-    this.#events.drain();
     for (;;) {
-      let waiting = false;
+      this.#events.drain();
+      let missing = to !== undefined && !this.#peers.has(to) ? `${to} is no peer` : "";
       for (const peer of this.#peers.values()) {
-        peer.machine.flush(clock.monotonic());
+        peer.machine.flush(clock.monotonic(), until);
         this.#pump(peer);
         const { connected, sentAll, unacknowledged } = peer.machine.status;
-        waiting ||= connected && (!sentAll || unacknowledged > 0);
+        if (to === undefined ? !connected : to !== peer.node) continue;
+        if (!connected) missing = `${peer.node} is not connected`;
+        else if (!sentAll || unacknowledged > 0)
+          missing = `${peer.node} has not acknowledged ${unacknowledged} entries`;
       }
-      if (!waiting) return true;
-      if (clock.monotonic() >= until) return false;
+      if (missing === "" || clock.monotonic() >= until) return missing;
       await new Promise<void>((resolve) => clock.setTimer(addTime(clock.monotonic(), ms(1)), resolve));
     }
   }
@@ -184,7 +220,8 @@ export class FlowsService {
   }
 
   #addPeer({ node, address, port }: FlowsOptions["peers"][number]): void {
-    const { tls, site, instance, delay } = this.#options;
+    const { tls, site, instance } = this.#options;
+    const delay = this.#delay;
     const own = this.#options.node;
     const dial = (): TLSSocket =>
       connect({
@@ -202,12 +239,15 @@ export class FlowsService {
         },
       });
     const machine = new PeerMachine(
-      { site, node: own, peer: node, instance, delay, batch: 512, window: 32, alive: ms(1000) },
+      { site, node: own, peer: node, instance, delay, batch: 512, window: 32, alive: ALIVE },
       this.#store.own,
     );
     const dials = own < node;
     const peer: Peer = {
       node,
+      address,
+      port,
+      gone: false,
       machine,
       dial: dials ? dial : undefined,
       socket: undefined,
@@ -219,15 +259,15 @@ export class FlowsService {
   }
 
   #dial(peer: Peer): void {
-    if (this.#closed || peer.dial === undefined) return;
+    if (this.#closed || peer.gone || peer.dial === undefined) return;
     const socket = peer.dial();
     const again = (): void => {
-      if (peer.socket !== undefined || this.#closed) return;
+      if (peer.socket !== undefined || this.#closed || peer.gone) return;
       const { clock } = this.#options;
       peer.retry?.cancel();
       peer.retry = clock.setTimer(addTime(clock.monotonic(), RETRY), () => this.#dial(peer));
     };
-    socket.setTimeout(3000, () => socket.destroy());
+    socket.setTimeout(DIAL_WITHIN, () => socket.destroy());
     socket.on("error", (error: NodeJS.ErrnoException) => {
       // Not being there yet is no news; another's certificate is.
       if (error.code !== "ECONNREFUSED" && !this.#closed) this.#refuse(peer.node, error.message);
@@ -235,6 +275,10 @@ export class FlowsService {
     socket.on("close", again);
     socket.once("secureConnect", () => {
       socket.setTimeout(0);
+      if (this.#closed || peer.gone || peer.socket !== undefined) {
+        socket.destroy();
+        return;
+      }
       this.#attach(peer, socket);
     });
   }
@@ -271,7 +315,22 @@ export class FlowsService {
     peer.timer?.cancel();
     peer.machine.disconnected();
     socket?.destroy();
-    if (!this.#closed) this.#options.log.info({ event: "flows.peer_lost", peer: peer.node, reason });
+    if (!this.#closed && socket !== undefined)
+      this.#options.log.info({ event: "flows.peer_lost", peer: peer.node, reason });
+    this.#changed();
+  }
+
+  /** Tells whoever waits for a peer to be in sync. */
+  #changed(): void {
+    const now = [...this.#peers.values()]
+      .map(
+        ({ node, machine: { status } }) =>
+          `${node} ${status.connected} ${status.sentAll} ${status.receivedAll}`,
+      )
+      .join();
+    if (now === this.#told || this.#closed) return;
+    this.#told = now;
+    this.#options.changed?.();
   }
 
   /** Carries out what a machine wants: bytes, deliveries, the end, its next deadline. */
@@ -282,9 +341,11 @@ export class FlowsService {
     const { socket } = peer;
     if (socket === undefined) return;
     for (const bytes of machine.takeOutput()) socket.write(bytes);
+    this.#changed();
     if (machine.refusal !== undefined) {
       const reason = machine.refusal;
-      this.#refuse(peer.node, reason);
+      // Silence is no intruder.
+      if (reason !== "silence") this.#refuse(peer.node, reason);
       this.#detach(peer, reason);
       if (peer.dial !== undefined) {
         peer.retry?.cancel();

@@ -3,6 +3,7 @@
  * announces them, and advertises last; the giver serves on until it hears that, then removes its own.
  *
  *     giver                              taker
+ *       | connections acknowledged         |  (where they are replicated)
  *       | offer (again every 100 ms)       |
  *       | ------------------------------>  |  addresses, announcements
  *       |                                  |  ignores the giver's higher priority meanwhile
@@ -14,6 +15,7 @@
  * it as it settles any split brain. A dead giver changes nothing: the taker is Active.
  */
 import { NEVER, addTime, ms } from "../../base/time.ts";
+import { flushTime } from "./machine-flows.ts";
 import {
   HANDOVER_WITHIN,
   type NodeMessage,
@@ -27,6 +29,8 @@ import {
 import type { Turn } from "./machine-turn.ts";
 
 const handoverTime = (turn: Turn): number => Math.max(HANDOVER_WITHIN, 3 * turn.context.plan.interval);
+
+const askTime = (turn: Turn): number => 2 * handoverTime(turn) + (turn.context.plan.flows?.handover ?? 0);
 
 /** The node with the highest priority among those that could take over. */
 function bestPeer(turn: Turn, fit: (node: string, peer: Peer) => boolean = () => true): string | undefined {
@@ -42,7 +46,28 @@ function bestPeer(turn: Turn, fit: (node: string, peer: Peer) => boolean = () =>
 
 function give(turn: Turn, to: string, requester: Requester): void {
   const id = turn.state.lastId + 1;
-  turn.patch({ lastId: id, handover: { kind: "giving", to, id, requester } });
+  const { plan, now } = turn.context;
+  const within = flushTime(turn.state, plan);
+  turn.patch({ lastId: id, handover: { kind: "giving", to, id, requester, offered: false } });
+  turn.arm("handover", addTime(now, ms(handoverTime(turn) + (within ?? 0))));
+  if (within !== undefined) {
+    // The offer is due at the latest when the connections have been waited for long enough.
+    turn.arm("offer", addTime(now, within));
+    turn.push({ type: "flush", id, to, within });
+    return;
+  }
+  if (plan.flows !== undefined)
+    turn.push({
+      type: "tell",
+      event: "redundancy.flows_not_flushed",
+      reason: `handing over to ${to} at once: the flows process says nothing`,
+    });
+  offerAgain(turn);
+}
+/** The connections are acknowledged, or cannot be. */
+export function flushed(turn: Turn, id: number): void {
+  const { handover } = turn.state;
+  if (handover.kind !== "giving" || handover.id !== id || handover.offered) return;
   turn.arm("handover", addTime(turn.context.now, ms(handoverTime(turn))));
   offerAgain(turn);
 }
@@ -74,6 +99,7 @@ export function offerAgain(turn: Turn): void {
     return;
   }
   const { router } = turn.context.plan;
+  if (!handover.offered) turn.patch({ handover: { ...handover, offered: true } });
   turn.arm("offer", addTime(turn.context.now, OFFER_EVERY));
   turn.push({ type: "message", to: handover.to, message: { type: "offer", router, id: handover.id } });
 }
@@ -87,7 +113,7 @@ export function giveUpHandover(turn: Turn): void {
     turn.settle(`${handover.to} was not heard as Active within ${handoverTime(turn)} ms`);
     if (turn.state.stopping) turn.shutDown("stopped");
   } else if (handover.kind === "asking") {
-    turn.settle(`${handover.of} did not answer within ${2 * handoverTime(turn)} ms`);
+    turn.settle(`${handover.of} did not answer within ${askTime(turn)} ms`);
   } else {
     // Taking: from here on the election counts again.
     turn.patch({ handover: { kind: "none" } });
@@ -148,7 +174,7 @@ function askTheActive(turn: Turn, requester: Requester, to: string): void {
   if (to === active) return refuse(turn, requester, `${to} is Active already`);
   const id = state.lastId + 1;
   turn.patch({ lastId: id, handover: { kind: "asking", of: active, id, command: requester.id } });
-  turn.arm("handover", addTime(context.now, ms(2 * handoverTime(turn))));
+  turn.arm("handover", addTime(context.now, ms(askTime(turn))));
   const { router } = context.plan;
   turn.push({ type: "message", to: active, message: { type: "ask", router, id, to } });
   return undefined;

@@ -11,7 +11,12 @@ export const GROUP_TIMERS = {
   lease: "Active: one lease after the takeover the addresses of a dead predecessor are gone; announce again.",
   refresh: "Active: the periodic announcement.",
   handover: "A hand-over has not come about by now and is given up.",
-  offer: "Giving: the offer is sent again, since the first may have been lost.",
+  offer:
+    "Giving: the offer is sent (again); first, when the connections have waited long enough to be acknowledged.",
+  gate: "Active with the addresses closed: the connections are still arriving, and are waited for no longer.",
+  yield:
+    "Active and heard a better one: it is followed now, whether the connections are acknowledged or not.",
+  heal: "Active and announcing again: done now, whether the other's connections have arrived or not.",
   watch: "Active with something failing: look again whether a healthier node is heard.",
 } as const;
 export type GroupTimer = keyof typeof GROUP_TIMERS;
@@ -54,6 +59,14 @@ export interface Link {
   readonly vrrp: VrrpState;
 }
 
+/** How this node's connections stand, as the flows process says; absent where it says nothing. */
+export interface FlowsState {
+  /** Nodes whose connections are all here. */
+  readonly synced: readonly string[];
+  /** A node is connected whose connections are still arriving. */
+  readonly arriving: boolean;
+}
+
 /** Who waits for the outcome of a hand-over. */
 export type Requester =
   | { readonly kind: "command"; readonly id: number }
@@ -65,7 +78,14 @@ export type Requester =
 
 export type Handover =
   | { readonly kind: "none" }
-  | { readonly kind: "giving"; readonly to: string; readonly id: number; readonly requester: Requester }
+  | {
+      readonly kind: "giving";
+      readonly to: string;
+      readonly id: number;
+      readonly requester: Requester;
+      /** Not yet while the connections are being acknowledged. */
+      readonly offered: boolean;
+    }
   | { readonly kind: "taking"; readonly from: string; readonly id: number }
   | { readonly kind: "asking"; readonly of: string; readonly id: number; readonly command: number };
 
@@ -78,6 +98,14 @@ export interface GroupState {
   readonly failing: readonly Failing[];
   readonly peers: Readonly<Record<string, Peer>>;
   readonly handover: Handover;
+  readonly flows: FlowsState | undefined;
+  /** Active with the addresses closed, since connections are still arriving. */
+  readonly gated: boolean;
+  /** Active, sending its connections to the better one that it heard, whose advertisement is kept. */
+  readonly yielding:
+    { readonly id: number; readonly event: Extract<GroupEvent, { type: "advertisement" }> } | undefined;
+  /** Why the addresses are to be announced again, once the other's connections are here. */
+  readonly healing: string | undefined;
   /** The last id of its own offers and questions, and of each other node's. */
   readonly lastId: number;
   readonly seenIds: Readonly<Record<string, number>>;
@@ -131,6 +159,9 @@ export type GroupEvent =
   /** Another process of that node speaks now: its ids may begin anywhere, should its clock have been set back. */
   | { readonly type: "restarted"; readonly node: string }
   | { readonly type: "switchover"; readonly id: number; readonly to?: string | undefined }
+  | { readonly type: "flows"; readonly flows: FlowsState | undefined }
+  /** The answer to the effect `flush`. */
+  | { readonly type: "flushed"; readonly id: number }
   /** The plan in the context is another one, with the same instances. */
   | { readonly type: "planned" }
   | { readonly type: "stop" };
@@ -142,7 +173,9 @@ export type GroupCounter =
   | "handovers_taken"
   | "handovers_failed"
   | "faults"
-  | "releases";
+  | "releases"
+  | "flows_gates"
+  | "flows_gates_expired";
 
 /**
  * Carried out in the order in which they stand. That order is the design's: on takeover the advertisement
@@ -176,6 +209,10 @@ export type GroupEffect =
       readonly ok: boolean;
       readonly error?: string | undefined;
     }
+  /** Before the offer of this id: the connections are to be acknowledged by `to`; answered by `flushed`. */
+  | { readonly type: "flush"; readonly id: number; readonly to: string; readonly within: DurationMs }
+  /** Worth a line in the log. */
+  | { readonly type: "tell"; readonly event: string; readonly reason: string }
   | { readonly type: "count"; readonly counter: GroupCounter }
   /** Everything is released after `stop`. */
   | { readonly type: "stopped" };
@@ -199,11 +236,16 @@ export function effectivePriority(plan: RouterPlan, failing: readonly Failing[])
   return lowered === 0 ? plan.priority : Math.max(1, Math.min(254, plan.priority - lowered));
 }
 
-export const vrrpConfig = (plan: RouterPlan, failing: readonly Failing[], link: Link): VrrpConfig => ({
+export const vrrpConfig = (
+  plan: RouterPlan,
+  failing: readonly Failing[],
+  link: Link,
+  preempt: boolean,
+): VrrpConfig => ({
   version: plan.version,
   priority: effectivePriority(plan, failing),
   interval: plan.interval,
-  preempt: plan.preempt,
+  preempt,
   preemptDelay: plan.preemptDelay,
   source: link.source ?? NOWHERE,
 });
@@ -231,6 +273,10 @@ export function initialGroup({ now, plan }: GroupContext, firstId: number): Grou
     failing: [],
     peers: {},
     handover: { kind: "none" },
+    flows: undefined,
+    gated: false,
+    yielding: undefined,
+    healing: undefined,
     lastId: firstId,
     seenIds: {},
     deadlines: never as Record<GroupTimer, MonotonicMs>,

@@ -1,6 +1,7 @@
 /** One step of a group under way: the state so far, the effects so far, and the moves that both kinds share. */
 import { type DurationMs, type MonotonicMs, NEVER, addTime, timeSince } from "../../base/time.ts";
 import type { RouterState } from "../../contracts/redundancy.ts";
+import { unsynced, withheld } from "./machine-flows.ts";
 import { type VrrpEffect, type VrrpEvent, stepVrrp } from "../vrrp/machine.ts";
 import {
   type GroupContext,
@@ -42,18 +43,27 @@ export class Turn {
     this.patch({ deadlines: { ...this.#state.deadlines, [timer]: at } });
   }
   push(...effects: readonly GroupEffect[]): void {
-    this.#effects.push(...effects);
+    // Behind the gate nothing makes the addresses come.
+    const waits = ({ type }: GroupEffect): boolean =>
+      type === "hold" || type === "announce" || type === "hook";
+    this.#effects.push(...(this.#state.gated ? effects.filter((effect) => !waits(effect)) : effects));
   }
 
   /** Delivers an event to one instance. Its change of state is the group's to make of what it will. */
   one(index: number, event: VrrpEvent): readonly VrrpEffect[] {
     const link = this.#state.links[index];
     if (!link) return [];
-    const config = vrrpConfig(this.context.plan, this.#state.failing, link);
+    const { plan } = this.context;
+    const preempt = plan.preempt && !this.#mustNotPreempt(link);
+    const config = vrrpConfig(plan, this.#state.failing, link, preempt);
     const step = stepVrrp(link.vrrp, event, { now: this.context.now, config });
     this.patchLink(index, { vrrp: step.state });
     for (const effect of step.effects) this.#translate(index, effect);
     return step.effects;
+  }
+  /** Nor does a node that slept take back what another one took over meanwhile, before it has its connections. */
+  #mustNotPreempt({ vrrp }: Link): boolean {
+    return (vrrp.name === "backup" || vrrp.suspect) && withheld(this.#state, this.context) !== undefined;
   }
   all(event: VrrpEvent): void {
     this.#state.links.forEach((_, index) => this.one(index, event));
@@ -66,7 +76,23 @@ export class Turn {
   }
   /** Healed: whoever heard the other one must learn again, and what the hooks moved must be moved again. */
   #reannounce(reason: string): void {
+    const { now, plan, node } = this.context;
+    if (
+      plan.flows !== undefined &&
+      this.#state.flows !== undefined &&
+      unsynced(this.#state, node) !== undefined
+    ) {
+      // Whoever is served by the other node stays there until its connections are here.
+      if (this.#state.healing === undefined) this.arm("heal", addTime(now, plan.flows.handover));
+      this.patch({ healing: reason });
+      return;
+    }
+    this.healed(reason);
+  }
+  healed(reason: string): void {
     const { now } = this.context;
+    this.patch({ healing: undefined });
+    this.arm("heal", NEVER);
     // Held anew, since a lease may have run out during a stall.
     this.push({ type: "hold" }, { type: "announce", why: reason });
     if (timeSince(now, this.#state.rehookedAt) < REHOOK_EVERY) return;
@@ -115,9 +141,31 @@ export class Turn {
     this.#entered(this.lastReason);
   }
   #entered(reason: string): void {
+    const { now, plan } = this.context;
+    if (plan.flows !== undefined && this.#state.flows?.arriving === true) {
+      this.patch({ gated: true });
+      this.arm("gate", plan.flows.otherwise === "wait" ? NEVER : addTime(now, plan.flows.takeover));
+      this.push({ type: "count", counter: "flows_gates" });
+      this.push({
+        type: "tell",
+        event: "redundancy.flows_awaited",
+        reason: "connections are still arriving",
+      });
+    }
     this.push({ type: "hold" }, { type: "announce", why: reason });
     this.#armAnnouncements();
     this.#change("active", reason);
+  }
+  /** The connections are here, or were waited for long enough. */
+  openGate(why: string, expired: boolean): void {
+    if (!this.#state.gated) return;
+    this.patch({ gated: false });
+    this.arm("gate", NEVER);
+    if (expired) this.push({ type: "count", counter: "flows_gates_expired" });
+    this.push({ type: "tell", event: "redundancy.flows_gate_opened", reason: why });
+    this.push({ type: "hold" }, { type: "announce", why });
+    this.push({ type: "hook", hook: "active", previous: "backup", reason: why });
+    this.#armAnnouncements();
   }
   #armAnnouncements(): void {
     const { now, plan } = this.context;
@@ -162,7 +210,9 @@ export class Turn {
   }
 
   #left(to: RouterState, reason: string): void {
-    for (const timer of ["again", "lease", "refresh", "watch"] as const) this.arm(timer, NEVER);
+    for (const timer of ["again", "lease", "refresh", "watch", "gate", "yield", "heal"] as const)
+      this.arm(timer, NEVER);
+    this.patch({ gated: false, yielding: undefined, healing: undefined });
     this.push({ type: "release" });
     this.#change(to, reason);
   }
@@ -184,6 +234,7 @@ export class Turn {
     if (active) this.push({ type: "count", counter: "releases" });
     this.settle(reason);
     for (const timer of Object.keys(this.#state.deadlines)) this.arm(timer as GroupTimer, NEVER);
+    this.patch({ gated: false, yielding: undefined, healing: undefined });
     if (active) this.push({ type: "release" });
     this.#change("initialize", reason);
     this.push({ type: "stopped" });

@@ -13,9 +13,11 @@ import { unreachable } from "../../base/result.ts";
 import { type MonotonicMs, NEVER, addTime, earliest, ms } from "../../base/time.ts";
 import type { RouterState } from "../../contracts/redundancy.ts";
 import { activeDownInterval } from "../vrrp/machine.ts";
+import { unsynced } from "./machine-flows.ts";
 import {
   answerMessage,
   beginSwitchover,
+  flushed,
   giveUpHandover,
   healthierPeer,
   offerAgain,
@@ -32,6 +34,7 @@ import {
   effectivePriority,
 } from "./machine-state.ts";
 import { Turn } from "./machine-turn.ts";
+import { yieldsLater } from "./machine-yield.ts";
 
 export function nextGroupDeadline(state: GroupState): MonotonicMs {
   const group = earliest(...Object.values(state.deadlines));
@@ -138,9 +141,12 @@ function tiedElsewhere(turn: Turn, event: Extract<GroupEvent, { type: "advertise
 }
 
 function onAdvertisement(turn: Turn, event: Extract<GroupEvent, { type: "advertisement" }>): void {
-  const { handover, name } = turn.state;
   const link = turn.state.links[event.index];
-  if (!link?.up || tiedElsewhere(turn, event)) return;
+  if (!link?.up || tiedElsewhere(turn, event) || yieldsLater(turn, event)) return;
+  hear(turn, event);
+}
+function hear(turn: Turn, event: Extract<GroupEvent, { type: "advertisement" }>): void {
+  const { handover, name } = turn.state;
   const { source, priority, interval } = event;
   // A hand-over past its deadline is over, even where a stall kept its timer from saying so.
   const current = turn.context.now < turn.state.deadlines.handover;
@@ -157,6 +163,21 @@ function onAdvertisement(turn: Turn, event: Extract<GroupEvent, { type: "adverti
     else turn.lost(last, event.index);
     evaluate(turn);
   }
+}
+
+/** The better one that was heard is followed now. */
+function giveWay(turn: Turn): void {
+  const { yielding } = turn.state;
+  turn.arm("yield", NEVER);
+  turn.patch({ yielding: undefined });
+  if (yielding !== undefined && turn.state.name === "active") hear(turn, yielding.event);
+}
+
+function onFlows(turn: Turn, { flows }: Extract<GroupEvent, { type: "flows" }>): void {
+  turn.patch({ flows });
+  const { gated, healing } = turn.state;
+  if (gated && flows?.arriving !== true) turn.openGate("the connections are here", false);
+  if (healing !== undefined && unsynced(turn.state, turn.context.node) === undefined) turn.healed(healing);
 }
 
 function onTimer(turn: Turn): void {
@@ -176,6 +197,9 @@ function onTimer(turn: Turn): void {
     if (due("again")) turn.announce("again", NEVER, "a while after the takeover");
     if (due("lease")) turn.announce("lease", NEVER, "the predecessor's lease has run out");
     if (due("refresh")) turn.announce("refresh", addTime(now, plan.announce.refresh), "refresh");
+    if (due("gate")) turn.openGate("promoted without the connections that had not arrived in time", true);
+    if (due("heal")) turn.healed(turn.state.healing ?? "");
+    if (due("yield")) giveWay(turn);
     if (due("watch")) {
       turn.arm("watch", NEVER);
       evaluate(turn);
@@ -238,6 +262,13 @@ export function stepGroup(state: GroupState, event: GroupEvent, context: GroupCo
       break;
     case "switchover":
       beginSwitchover(turn, { kind: "command", id: event.id }, event.to);
+      break;
+    case "flows":
+      onFlows(turn, event);
+      break;
+    case "flushed":
+      if (turn.state.yielding?.id === event.id) giveWay(turn);
+      else flushed(turn, event.id);
       break;
     case "planned":
       turn.replanned();

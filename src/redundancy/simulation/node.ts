@@ -237,6 +237,8 @@ export class SimNode {
         this.stopped = true;
         break;
       case "announce":
+      case "flush":
+      case "tell":
       case "hook":
         break;
     }

@@ -5,7 +5,7 @@
 import { createInterface } from "node:readline";
 import type { Log, LogFields } from "../../base/log.ts";
 import { SystemClock } from "../../base/system-clock.ts";
-import { decodeFromBrain } from "../decode.ts";
+import { decodeFromNode } from "../decode.ts";
 import { RedundancyService } from "../service.ts";
 
 const clock = new SystemClock();
@@ -26,9 +26,14 @@ const service = await RedundancyService.open({
 say({ type: "ready", pid: process.pid });
 const lines = createInterface({ input: process.stdin });
 lines.on("line", (line) => {
-  const message = decodeFromBrain(JSON.parse(line));
+  const message = decodeFromNode(JSON.parse(line));
   if (!message.ok) throw new Error(message.error);
-  if (message.value.type === "stop")
+  if (message.value.type === "flows" || message.value.type === "flushed")
+    service.receiveFlows(message.value, (request) => {
+      say(request);
+      return true;
+    });
+  else if (message.value.type === "stop")
     void service.stop(message.value.keep === true ? "leave" : "release").then(() => process.exit(0));
   else service.receive(message.value);
 });

@@ -1,0 +1,237 @@
+/** A router whose connections are replicated: no address before them, and no wait without an end. */
+import { describe, expect, it } from "vitest";
+import { ip } from "../../base/addresses.ts";
+import { instant, ms, seconds } from "../../base/time.ts";
+import type { RouterPlan, RouterState } from "../../contracts/redundancy.ts";
+import { nextGroupDeadline, stepGroup } from "./machine.ts";
+import { waitsFor } from "./machine-flows.ts";
+import { type FlowsState, type GroupEffect, type GroupEvent, initialGroup } from "./machine-state.ts";
+
+const plan = (change: Partial<RouterPlan> = {}): RouterPlan => ({
+  router: "edge",
+  version: 3,
+  priority: 110,
+  interval: ms(100),
+  preempt: true,
+  preemptDelay: ms(0),
+  startDelay: ms(0),
+  checksum: "auto",
+  minHopLimit: 255,
+  virtualMac: false,
+  lease: seconds(2),
+  fence: true,
+  announce: { count: 5, interval: ms(20), again: seconds(5), refresh: seconds(60) },
+  tracks: [],
+  hooks: { timeout: seconds(10) },
+  instances: [
+    {
+      interface: "eth0",
+      vrid: 51,
+      family: 4,
+      unicast: false,
+      addresses: [{ address: ip("10.0.0.1"), interface: "eth0", advertise: true }],
+      peers: [],
+    },
+  ],
+  nodes: [
+    { node: "lb1", address: ip("10.9.0.2"), priority: 110 },
+    { node: "lb2", address: ip("10.9.0.3"), priority: 100 },
+  ],
+  flows: { handover: ms(2000), takeover: ms(1000), otherwise: "promote" },
+  ...change,
+});
+const synced: FlowsState = { synced: ["lb2"], arriving: false };
+const arriving: FlowsState = { synced: [], arriving: true };
+
+class Bench {
+  now = instant(0);
+  readonly #plan: RouterPlan;
+  state;
+  constructor(change: Partial<RouterPlan> = {}) {
+    this.#plan = plan(change);
+    this.state = initialGroup(this.#context(), 0);
+    this.send({ type: "link", index: 0, up: true, reason: "up", source: ip("10.0.0.2") });
+    this.send({ type: "start" });
+    this.until(0);
+  }
+  #context() {
+    return { now: this.now, node: "lb1", plan: this.#plan };
+  }
+  get waiting() {
+    return waitsFor(this.state, this.#context());
+  }
+  send(event: GroupEvent): GroupEffect[] {
+    const step = stepGroup(this.state, event, this.#context());
+    this.state = step.state;
+    return [...step.effects];
+  }
+  /** Runs the timers. */
+  until(at: number): GroupEffect[] {
+    const effects: GroupEffect[] = [];
+    for (let next = nextGroupDeadline(this.state); next <= at; next = nextGroupDeadline(this.state)) {
+      this.now = instant(Math.max(next, this.now));
+      effects.push(...this.send({ type: "timer" }));
+    }
+    this.now = instant(at);
+    return effects;
+  }
+  hear(priority: number): GroupEffect[] {
+    return this.send({
+      type: "advertisement",
+      index: 0,
+      source: ip("10.0.0.3"),
+      priority,
+      interval: ms(100),
+    });
+  }
+  peer(state: RouterState, priority = 100): void {
+    this.send({ type: "peer", node: "lb2", peer: { at: this.now, state, priority, eligible: true } });
+  }
+  flows(flows: FlowsState | undefined): GroupEffect[] {
+    return this.send({ type: "flows", flows });
+  }
+  active(): this {
+    this.until(1000);
+    expect(this.state.name).toBe("active");
+    return this;
+  }
+}
+const types = (effects: readonly GroupEffect[]): string[] => effects.map(({ type }) => type);
+
+describe("a hand-over", () => {
+  it("offers when the connections are acknowledged", () => {
+    const bench = new Bench().active();
+    bench.flows(synced);
+    bench.peer("backup");
+    const begun = bench.send({ type: "switchover", id: 7 });
+    expect(types(begun)).toEqual(["flush"]);
+    const [flush] = begun;
+    if (flush?.type !== "flush") throw new Error("no flush");
+    expect([flush.to, flush.within]).toEqual(["lb2", 2000]);
+    expect(types(bench.until(1500))).not.toContain("message");
+    expect(types(bench.send({ type: "flushed", id: flush.id }))).toEqual(["message"]);
+    // Asked again only as a lost offer is.
+    expect(bench.send({ type: "flushed", id: flush.id })).toEqual([]);
+  });
+  it("offers without them when they take too long, or when nobody replicates", () => {
+    const slow = new Bench().active();
+    slow.flows(synced);
+    slow.peer("backup");
+    slow.send({ type: "switchover", id: 7 });
+    expect(types(slow.until(2990))).not.toContain("message");
+    expect(types(slow.until(3001))).toContain("message");
+    const silent = new Bench().active();
+    silent.peer("backup");
+    expect(types(silent.send({ type: "switchover", id: 7 }))).toEqual(["tell", "message"]);
+    const without = new Bench({ flows: undefined }).active();
+    without.peer("backup");
+    expect(types(without.send({ type: "switchover", id: 7 }))).toEqual(["message"]);
+  });
+});
+
+describe("a takeover while connections are arriving", () => {
+  const takeOver = (change: Partial<RouterPlan> = {}): Bench => {
+    const bench = new Bench(change);
+    bench.flows(arriving);
+    return bench;
+  };
+  it("advertises at once and keeps the addresses closed until they have arrived", () => {
+    const bench = takeOver();
+    const effects = types(bench.until(700));
+    expect(bench.state.name).toBe("active");
+    expect(effects).toContain("advertise");
+    for (const type of ["hold", "announce", "hook"]) expect(effects).not.toContain(type);
+    expect(bench.waiting).toContain("closed");
+    expect(types(bench.flows(synced))).toEqual(["tell", "hold", "announce", "hook"]);
+    expect(bench.waiting).toBeUndefined();
+  });
+  it("promotes without them after the deadline, or waits on where the site says so", () => {
+    const bench = takeOver();
+    expect(types(bench.until(3000))).toContain("hold");
+    const patient = takeOver({ flows: { handover: ms(1), takeover: ms(1), otherwise: "wait" } });
+    expect(types(patient.until(60_000))).not.toContain("hold");
+    // Its flows process died: nothing arrives any more.
+    expect(types(patient.flows(undefined))).toContain("hold");
+  });
+  it("forgets the gate when it has to give way", () => {
+    const bench = takeOver();
+    bench.until(500);
+    expect(bench.hear(200).some(({ type }) => type === "release")).toBe(true);
+    expect([bench.state.name, bench.state.gated]).toEqual(["backup", false]);
+    expect(types(bench.flows(synced))).toEqual([]);
+  });
+});
+
+describe("preemption", () => {
+  const listen = (bench: Bench, to: number): void => {
+    for (let at = bench.now + 100; at <= to; at += 100) {
+      bench.until(at);
+      bench.peer("active");
+      bench.hear(100);
+    }
+  };
+  it("waits for the connections of the Active, and says so", () => {
+    const bench = new Bench();
+    listen(bench, 5000);
+    expect(bench.state.name).toBe("backup");
+    expect(bench.waiting).toContain("the flows process says nothing");
+    bench.flows(arriving);
+    listen(bench, 10_000);
+    expect(bench.state.name).toBe("backup");
+    expect(bench.waiting).toContain("lb2 are not in sync");
+    bench.flows(synced);
+    listen(bench, 11_000);
+    expect(bench.state.name).toBe("active");
+  });
+  it("of a router that is no node of the site waits only until that is known", () => {
+    const bench = new Bench();
+    for (let at = 100; at <= 5000; at += 100) {
+      bench.until(at);
+      bench.hear(100);
+    }
+    expect(bench.state.name).toBe("active");
+  });
+  it("never delays a takeover from a silent node", () => {
+    const bench = new Bench();
+    bench.peer("active");
+    bench.hear(100);
+    bench.until(500);
+    expect(bench.state.name).toBe("active");
+  });
+});
+
+describe("two Actives that meet again", () => {
+  it("the one that gives way sends its connections first", () => {
+    const bench = new Bench().active();
+    bench.peer("active", 120);
+    bench.flows({ synced: [], arriving: false });
+    const heard = bench.hear(120);
+    expect(types(heard)).toEqual(["flush"]);
+    expect(bench.state.name).toBe("active");
+    // Heard again meanwhile, it is not asked for again.
+    expect(bench.hear(120)).toEqual([]);
+    const [flush] = heard;
+    if (flush?.type !== "flush") throw new Error("no flush");
+    expect(types(bench.send({ type: "flushed", id: flush.id }))).toContain("release");
+    expect(bench.state.name).toBe("backup");
+  });
+  it("and gives way without that after a while", () => {
+    const bench = new Bench().active();
+    bench.peer("active", 120);
+    bench.flows(synced);
+    bench.hear(120);
+    expect(types(bench.until(3001))).toContain("release");
+    expect(bench.state.name).toBe("backup");
+  });
+  it("the one that stays announces when it has the other's connections, or after a while", () => {
+    for (const late of [false, true]) {
+      const bench = new Bench().active();
+      bench.peer("active");
+      bench.flows({ synced: [], arriving: false });
+      expect(types(bench.hear(100))).not.toContain("announce");
+      const then = late ? bench.until(3001) : bench.flows(synced);
+      expect(types(then)).toContain("announce");
+      expect(bench.state.healing).toBeUndefined();
+    }
+  });
+});

@@ -1,0 +1,52 @@
+/**
+ * Where the connections of a router are replicated, its address never comes before them if that can be had:
+ * - handing over, the offer waits until the other node has acknowledged everything (`handover`);
+ * - taking over while a node's connections are still arriving, the addresses stay closed (`takeover`);
+ * - a Backup does not preempt a node whose connections it does not have;
+ * - after a partition the one that gives way first sends what it took, and the other announces when it has that.
+ *
+ * Every wait has a deadline, and none begins where the flows process says nothing, but for preemption: there
+ * the Active serves on.
+ */
+import type { RouterPlan } from "../../contracts/redundancy.ts";
+import { type GroupContext, type GroupState, PEER_FRESH, effectivePriority } from "./machine-state.ts";
+
+/** The other nodes that have ever said hello: those run this program. */
+export const knownNodes = (state: GroupState, node: string): string[] =>
+  Object.keys(state.peers).filter((name) => name !== node);
+
+/** A node that runs this program and whose connections are not all here. */
+export const unsynced = (state: GroupState, node: string): string | undefined =>
+  knownNodes(state, node).find((name) => state.flows?.synced.includes(name) !== true);
+
+/** Why a Backup must not preempt; undefined where it may. */
+export function withheld(state: GroupState, { plan, node, now }: GroupContext): string | undefined {
+  if (plan.flows === undefined) return undefined;
+  const active = Object.entries(state.peers).find(
+    ([name, peer]) => name !== node && peer.state === "active" && now - peer.at < PEER_FRESH,
+  )?.[0];
+  if (active === undefined)
+    return state.name === "backup" && now - state.since < PEER_FRESH
+      ? "it is not known yet which node is Active"
+      : undefined;
+  if (state.flows?.synced.includes(active) === true) return undefined;
+  const why = state.flows === undefined ? "the flows process says nothing" : "they are not all here";
+  return `the connections of ${active} are not in sync: ${why}`;
+}
+
+/** For people: what a router would do if its connections were in sync. */
+export function waitsFor(state: GroupState, context: GroupContext): string | undefined {
+  const { plan } = context;
+  if (state.gated) return "addresses closed until the connections have arrived";
+  if (state.name !== "backup" || !plan.preempt) return undefined;
+  const own = effectivePriority(plan, state.failing);
+  const lower = state.links.every(
+    ({ vrrp }) => vrrp.heard !== undefined && vrrp.heard.priority > 0 && vrrp.heard.priority < own,
+  );
+  const reason = lower && state.links.length > 0 ? withheld(state, context) : undefined;
+  return reason === undefined ? undefined : `does not preempt: ${reason}`;
+}
+
+/** How long a hand-over waits for the connections before the offer; undefined where it does not. */
+export const flushTime = (state: GroupState, plan: RouterPlan) =>
+  state.flows === undefined ? undefined : plan.flows?.handover;
