@@ -293,6 +293,10 @@ export class PeerMachine {
     if (until > this.#hurryUntil) this.#hurryUntil = until;
     this.#fill(now, true);
   }
+  /** For how long nothing has been heard. */
+  silence(now: MonotonicMs): DurationMs {
+    return timeSince(now, this.#heardAt);
+  }
   /** Another delay from now on. */
   setDelay(delay: DurationMs): void {
     this.#delay = delay;

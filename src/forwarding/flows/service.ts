@@ -37,15 +37,21 @@ interface Peer extends PeerAddress {
   readonly dial: (() => TLSSocket) | undefined;
   socket: TLSSocket | undefined;
   gone: boolean;
+  dialing: boolean;
   timer: Timer | undefined;
   retry: Timer | undefined;
 }
 
 const RETRY = ms(250);
 /** A dial without an answer: soon again, since a partition may have healed in between. */
-const DIAL_WITHIN = ms(750);
+const DIAL_WITHIN = ms(1500);
 /** A sign of life this often; after three missed ones the connection is given up, and the next goes on from there. */
-const ALIVE = ms(300);
+const ALIVE = ms(1000);
+/**
+ * A connection that was silent for longer is ended when a hand-over waits for it: after a partition TCP sends again
+ * only when its timer says so, which may be as long again; a new connection goes on at once.
+ */
+const STALE = ms(1300);
 /** How often a peer's flows are given time, and what the kernel lost is put back. */
 const UPKEEP = ms(2000);
 
@@ -148,6 +154,7 @@ export class FlowsService {
   async flush(within: DurationMs, to?: string): Promise<string> {
     const { clock } = this.#options;
     const until = addTime(clock.monotonic(), within);
+    const renewed = new Set<string>();
     for (;;) {
       this.#events.drain();
       let missing = to !== undefined && !this.#peers.has(to) ? `${to} is no peer` : "";
@@ -156,6 +163,11 @@ export class FlowsService {
         this.#pump(peer);
         const { connected, sentAll, unacknowledged } = peer.machine.status;
         if (to === undefined ? !connected : to !== peer.node) continue;
+        if (connected && !renewed.has(peer.node) && peer.machine.silence(clock.monotonic()) > STALE) {
+          renewed.add(peer.node);
+          this.#detach(peer, "silent while a hand-over waits for it");
+          this.#dial(peer);
+        }
         if (!connected) missing = `${peer.node} is not connected`;
         else if (!sentAll || unacknowledged > 0)
           missing = `${peer.node} has not acknowledged ${unacknowledged} entries`;
@@ -248,6 +260,7 @@ export class FlowsService {
       address,
       port,
       gone: false,
+      dialing: false,
       machine,
       dial: dials ? dial : undefined,
       socket: undefined,
@@ -259,8 +272,12 @@ export class FlowsService {
   }
 
   #dial(peer: Peer): void {
-    if (this.#closed || peer.gone || peer.dial === undefined) return;
+    // One at a time: the other side takes the newest, and two that replace each other never end.
+    if (this.#closed || peer.gone || peer.dial === undefined || peer.dialing || peer.socket !== undefined)
+      return;
     const socket = peer.dial();
+    peer.dialing = true;
+    let connected = false;
     const again = (): void => {
       if (peer.socket !== undefined || this.#closed || peer.gone) return;
       const { clock } = this.#options;
@@ -273,7 +290,12 @@ export class FlowsService {
       if (error.code !== "ECONNREFUSED" && !this.#closed) this.#refuse(peer.node, error.message);
     });
     socket.on("close", again);
+    socket.once("close", () => {
+      if (!connected) peer.dialing = false;
+    });
     socket.once("secureConnect", () => {
+      connected = true;
+      peer.dialing = false;
       socket.setTimeout(0);
       if (this.#closed || peer.gone || peer.socket !== undefined) {
         socket.destroy();
