@@ -1,11 +1,12 @@
 /** A running lab: hosts, wires, backends, observers, and the subject on its nodes. */
 import type { ChildProcess, SpawnOptions } from "node:child_process";
-import { mkdirSync } from "node:fs";
-import { resolve } from "node:path";
+import { copyFileSync, mkdirSync, readFileSync } from "node:fs";
+import { extname, isAbsolute, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ipFamily } from "../base/addresses.ts";
 import { ConfigError, OperationalError } from "../base/errors.ts";
 import type { Site } from "../contracts/site.ts";
+import { makeKeys } from "../forwarding/flows/keys.ts";
 import { hostClock } from "./host-clock.ts";
 import { buildHost, buildNetworks, cutCables, processesOf, removeHost } from "./network.ts";
 import { OwnerObserver } from "./observer.ts";
@@ -19,7 +20,10 @@ const STEADY_WITHIN = 20_000;
 
 export class Lab {
   readonly site: Site;
+  /** What the nodes read: a copy inside the lab, so that a drill may change it; the given file where it is a program. */
   readonly siteFile: string;
+  readonly ownsSiteFile: boolean;
+  readonly #givenFile: string;
   readonly plan: LabPlan;
   readonly work = WORK;
   readonly cables = new Cables();
@@ -39,7 +43,9 @@ export class Lab {
         plan.error.map((message) => ({ file: siteFile, line: 1, column: 1, path: "lab", message })),
       );
     this.site = site;
-    this.siteFile = resolve(siteFile);
+    this.#givenFile = resolve(siteFile);
+    this.ownsSiteFile = [".yaml", ".yml", ".json"].includes(extname(siteFile));
+    this.siteFile = this.ownsSiteFile ? `${this.work}/site${extname(siteFile)}` : this.#givenFile;
     this.plan = plan.value;
     this.observer = new OwnerObserver(
       this.plan.virtual.map(({ address }) => address),
@@ -49,12 +55,21 @@ export class Lab {
 
   async up(): Promise<void> {
     mkdirSync(this.work, { recursive: true });
+    if (this.ownsSiteFile) copyFileSync(this.#givenFile, this.siteFile);
+    await this.#makeKeys();
     await buildNetworks(this.plan);
     for (const host of this.plan.hosts) await buildHost(this.plan, host);
     await Promise.all(
       this.plan.hosts.filter(({ kind }) => kind === "backend").map(({ name }) => this.startBackend(name)),
     );
     for (const node of this.nodes) await this.observer.watch(node);
+  }
+
+  /** Certificates that vanish with the lab; the site's own are none of its business. */
+  async #makeKeys(): Promise<void> {
+    const keys = this.site.flows?.keys;
+    if (keys === undefined || isAbsolute(keys) || !this.ownsSiteFile) return;
+    await makeKeys(join(this.work, keys), this.site.site, Object.keys(this.site.nodes));
   }
 
   get nodes(): readonly string[] {
@@ -155,6 +170,17 @@ export class Lab {
   /** Every process of a node but the lab's own. */
   processes(node: string): number[] {
     return processesOf(node, this.#own);
+  }
+
+  /** Their names, as the kernel has them. */
+  programs(node: string): string[] {
+    return this.processes(node).flatMap((pid) => {
+      try {
+        return [readFileSync(`/proc/${pid}/comm`, "utf8").trim()];
+      } catch {
+        return []; // it ended in the meantime
+      }
+    });
   }
 
   signal(pids: readonly number[], signal: NodeJS.Signals): void {

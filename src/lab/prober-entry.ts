@@ -78,6 +78,7 @@ async function end(): Promise<void> {
   for (const one of running) one.stopped = true;
   const longest = Math.max(0, ...running.map(({ spec }) => spec.deadline));
   await new Promise((resolve) => setTimeout(resolve, longest + 5));
+  await Promise.all(running.flatMap(({ stream }) => stream.verify?.() ?? []));
   tick();
   flush();
   const kept = running.flatMap(({ spec, stream }) => {

@@ -82,7 +82,7 @@ export class Prober {
     this.#observations = new Map();
     this.#specs = streams;
     this.#order({ type: "begin", streams });
-    await this.#hears("begun", 15_000);
+    await this.#hears("begun", 60_000);
   }
 
   /** What was settled since `begin`, by stream. */
@@ -108,7 +108,7 @@ export class Prober {
 
   async end(): Promise<Extract<ProberReport, { type: "ended" }>> {
     this.#order({ type: "end" });
-    return this.#hears("ended", 10_000);
+    return this.#hears("ended", 30_000);
   }
 
   stop(): void {

@@ -7,7 +7,7 @@ import { endOfLab } from "../lab-end.ts";
 interface DrillOptions {
   repeat: number;
   report?: string;
-  subject: "nines" | "keepalived";
+  subject: "nines" | "keepalived" | "conntrackd";
   minutes: number;
   json?: boolean;
   list?: boolean;
@@ -28,7 +28,7 @@ function fraction(text: string): number {
 }
 
 function subjectName(text: string): string {
-  if (text === "nines" || text === "keepalived") return text;
+  if (text === "nines" || text === "keepalived" || text === "conntrackd") return text;
   throw new InvalidArgumentError("expected nines or keepalived.");
 }
 

@@ -4,7 +4,7 @@ import { endOfLab } from "../lab-end.ts";
 
 interface UpOptions {
   detach?: boolean;
-  subject: "nines" | "keepalived";
+  subject: "nines" | "keepalived" | "conntrackd";
 }
 
 /** The lab that is meant: the only one, or the one of that name. */

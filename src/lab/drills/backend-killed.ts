@@ -5,7 +5,7 @@ export const backendKilled: Drill = {
   name: "backend-killed",
   story: "A backend dies: its share of new connections is refused until the checks notice.",
   skip: (lab) => {
-    if (lab.subject.name === "keepalived")
+    if (lab.subject.name !== "nines")
       return "keepalived checks backends of IPVS only, which this set-up has not";
     return Object.values(lab.site.pools).some(({ check }) => check !== undefined)
       ? undefined

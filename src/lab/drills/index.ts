@@ -1,10 +1,12 @@
 import type { DRILL_NAMES } from "../../config/schema/lab.ts";
 import { addressDeleted } from "./address-deleted.ts";
 import { advertsOneWay } from "./adverts-one-way.ts";
+import { backendChanged } from "./backend-changed.ts";
 import { backendKilled } from "./backend-killed.ts";
 import { bothBrainsKilled, brainKilled } from "./brain-killed.ts";
 import type { Drill } from "./drill.ts";
 import { failback } from "./failback.ts";
+import { flowsKilled } from "./flows-killed.ts";
 import { foreignMark } from "./foreign-mark.ts";
 import { forwardDrop } from "./forward-drop.ts";
 import { hang } from "./hang.ts";
@@ -15,6 +17,7 @@ import { linkFlap } from "./link-flap.ts";
 import { partition } from "./partition.ts";
 import { powerCut } from "./power-cut.ts";
 import { redundancyKilled } from "./redundancy-killed.ts";
+import { rollingUpgrade } from "./rolling-upgrade.ts";
 import { rulesetFlushed } from "./ruleset-flushed.ts";
 import { starvation } from "./starvation.ts";
 import { switchover } from "./switchover.ts";
@@ -38,6 +41,9 @@ export function allDrills(options: { readonly minutes: number } = { minutes: 10 
     "brain-killed": brainKilled,
     "both-brains-killed": bothBrainsKilled,
     "redundancy-killed": redundancyKilled,
+    "flows-killed": flowsKilled,
+    "rolling-upgrade": rollingUpgrade,
+    "backend-changed": backendChanged,
     "address-deleted": addressDeleted,
     "ruleset-flushed": rulesetFlushed,
     "foreign-mark": foreignMark,

@@ -1,5 +1,6 @@
 import { OperationalError } from "../../base/errors.ts";
 import type { Lab } from "../lab.ts";
+import type { Job } from "../subjects/subject.ts";
 import type { Fault } from "./fault.ts";
 
 /** kill -9 of everything the subject runs on a node. The kernel stays, with whatever it was told. */
@@ -27,7 +28,7 @@ export function hang(node: string): Fault {
   };
 }
 
-function pidOf(lab: Lab, node: string, job: "brain" | "redundancy"): number {
+function pidOf(lab: Lab, node: string, job: Job): number {
   const pid = lab.subject.process(node, job);
   if (pid === undefined)
     throw new OperationalError("NOT_FOUND", `${lab.subject.name} has no ${job} process on ${node}`);
@@ -35,9 +36,16 @@ function pidOf(lab: Lab, node: string, job: "brain" | "redundancy"): number {
 }
 
 /** kill -9 of one process; its parent is expected to start it again. */
-export const killJob = (node: string, job: "brain" | "redundancy"): Fault => ({
+export const killJob = (node: string, job: Job): Fault => ({
   what: `kill -9 of the ${job} process on ${node}`,
   inject: async (lab) => lab.signal([pidOf(lab, node, job)], "SIGKILL"),
+  heal: async () => {},
+});
+
+/** No fault: what lies between two of them. */
+export const pause = (what: string, wait: (lab: Lab) => Promise<void>): Fault => ({
+  what,
+  inject: wait,
   heal: async () => {},
 });
 

@@ -31,6 +31,8 @@ export interface Stream {
   fire(due: MonotonicMs): void;
   /** Gives up probes whose deadline has passed. */
   sweep(now: MonotonicMs): void;
+  /** Before the end: asks every connection once more, so that `kept` counts none that only seems alive. */
+  verify?(): Promise<void>;
   /** Connections opened and those still alive, for streams that keep some. */
   kept?(): { readonly before: number; readonly kept: number };
   close(): void;

@@ -54,16 +54,26 @@ ${virtual.preempt === false ? "  nopreempt\n" : ""}${unicast}  virtual_ipaddress
   );
 }
 
-export function keepalivedConfig(site: Site, host: LabHost, hosts: readonly LabHost[]): string {
+export function keepalivedConfig(
+  site: Site,
+  host: LabHost,
+  hosts: readonly LabHost[],
+  notify?: string,
+): string {
+  const called =
+    notify === undefined
+      ? ""
+      : `  notify_master "${notify} primary"\n  notify_backup "${notify} backup"\n  notify_fault "${notify} fault"\n`;
   const groups = Object.entries(site.virtualRouters)
     .filter(([, virtual]) => virtual.priorities[host.name] !== undefined)
     .map(([router, virtual]) => {
       const made = instances(router, virtual, host, hosts);
       const names = made.map(({ name }) => `    ${name}`).join("\n");
-      const group = made.length > 1 ? `vrrp_sync_group ${router} {\n  group {\n${names}\n  }\n}\n` : "";
+      const grouped = made.length > 1 || notify !== undefined;
+      const group = grouped ? `vrrp_sync_group ${router} {\n  group {\n${names}\n  }\n${called}}\n` : "";
       return group + made.map(({ text }) => text).join("");
     });
-  return `global_defs {\n  router_id ${host.name}\n}\n${groups.join("")}`;
+  return `global_defs {\n  router_id ${host.name}\n${notify === undefined ? "" : "  script_user root\n"}}\n${groups.join("")}`;
 }
 
 /** The same static choice on every node, as keepalived's users without IPVS write it by hand. */

@@ -1,4 +1,5 @@
 import { mkdirSync, writeFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { OperationalError } from "../../base/errors.ts";
 import { hostClock } from "../host-clock.ts";
 import type { Lab } from "../lab.ts";
@@ -11,7 +12,7 @@ const ROLES: Readonly<{ [state: string]: string }> = { MASTER: "active", BACKUP:
 
 /** keepalived for the addresses, nftables DNAT for the traffic: the baseline of the benchmark. */
 export class Keepalived implements Subject {
-  readonly name = "keepalived";
+  readonly name: "keepalived" | "conntrackd" = "keepalived";
   readonly #lab: Lab;
   readonly #log = new LogKeeper();
   readonly #roles: RoleEvent[] = [];
@@ -32,7 +33,10 @@ export class Keepalived implements Subject {
     // A directory per start: keepalived takes a dead process's id in an old pid file for a running one.
     const dir = `${this.#lab.work}/${node}-keepalived-${++this.#starts}`;
     mkdirSync(dir, { recursive: true });
-    writeFileSync(`${dir}/keepalived.conf`, keepalivedConfig(site, this.#lab.host(node), plan.hosts));
+    writeFileSync(
+      `${dir}/keepalived.conf`,
+      keepalivedConfig(site, this.#lab.host(node), plan.hosts, this.notify(node)),
+    );
     writeFileSync(`${dir}/dnat.nft`, `table inet peer\ndelete table inet peer\n${dnatRules(site)}`);
     await run(["ip", "netns", "exec", node, "nft", "-f", `${dir}/dnat.nft`]);
     const child = this.#lab.spawn(
@@ -71,6 +75,23 @@ export class Keepalived implements Subject {
   async afterSwitchover(from: string): Promise<void> {
     await this.start(from);
   }
+
+  /** Called as `SCRIPT primary|backup|fault` on every change. */
+  protected notify(_node: string): string | undefined {
+    return undefined;
+  }
+
+  async restart(node: string): Promise<void> {
+    const gone = (): boolean => !this.#lab.programs(node).includes("keepalived");
+    await this.switchover(node);
+    for (let i = 0; i < 250 && !gone(); i++) await sleep(20);
+    await this.start(node);
+  }
+  /** They tell nobody; what is in flight has arrived by then. */
+  async synced(): Promise<void> {
+    await sleep(1000);
+  }
+  async reload(): Promise<void> {}
 
   process(): undefined {
     return undefined;

@@ -1,12 +1,14 @@
 import { existsSync, readFileSync, rmSync } from "node:fs";
+import type { ChildProcess } from "node:child_process";
+import { setTimeout as sleep } from "node:timers/promises";
 import { OperationalError } from "../../base/errors.ts";
-import type { NodeStatus, ProcessStatus } from "../../contracts/api.ts";
+import type { NodeStatus, ProcessStatus, ReloadOutcome } from "../../contracts/api.ts";
 import { hostClock } from "../host-clock.ts";
 import type { Lab } from "../lab.ts";
 import { runtimeOf } from "../outer.ts";
 import { askControl } from "./control.ts";
 import { LogKeeper } from "./log-keeper.ts";
-import type { RoleEvent, Subject } from "./subject.ts";
+import type { Job, RoleEvent, Subject } from "./subject.ts";
 
 /** Between two questions to a node; its log tells changes at once, this is for what a log may lose. */
 const ASK_EVERY = 200;
@@ -26,6 +28,7 @@ export class Nines implements Subject {
   /** State of each virtual router, by node. */
   readonly #states = new Map<string, Map<string, string>>();
   readonly #asking = new Set<string>();
+  readonly #children = new Map<string, ChildProcess>();
 
   constructor(lab: Lab) {
     this.#lab = lab;
@@ -58,6 +61,7 @@ export class Nines implements Subject {
       ],
       { stdio: ["ignore", "pipe", "pipe"] },
     );
+    this.#children.set(node, child);
     const states = new Map<string, string>();
     this.#states.set(node, states);
     this.#log.follow(node, child, (line) => this.#hear(node, states, line));
@@ -125,7 +129,53 @@ export class Nines implements Subject {
   /** Nothing was stopped: the old Active is a Backup already. */
   async afterSwitchover(): Promise<void> {}
 
-  process(node: string, job: "brain" | "redundancy"): number | undefined {
+  async restart(node: string): Promise<void> {
+    const child = this.#children.get(node);
+    if (child === undefined) throw new OperationalError("NOT_FOUND", `nines does not run on ${node}`);
+    const ended = child.exitCode === null ? new Promise((resolve) => child.once("exit", resolve)) : undefined;
+    // A process in the node's network namespace is also in the lab's: the signal reaches the parent itself.
+    child.kill("SIGTERM");
+    await ended;
+    await this.start(node);
+  }
+
+  async synced(node: string): Promise<void> {
+    if (this.#lab.site.flows === undefined) return;
+    const until = hostClock.monotonic() + 20_000;
+    let last = "it does not answer";
+    while (hostClock.monotonic() < until) {
+      try {
+        const status = (await askControl(
+          this.runtime(node),
+          "GET",
+          "/v1/status",
+          undefined,
+          500,
+        )) as NodeStatus;
+        const peers = status.flows?.peers ?? [];
+        if (peers.length > 0 && peers.every((one) => one.connected && one.sentAll && one.receivedAll)) return;
+        last = peers.length === 0 ? "its flows process says nothing" : JSON.stringify(peers);
+      } catch {
+        // A brain that starts.
+      }
+      await sleep(50);
+    }
+    throw new OperationalError("TIMEOUT", `${node} did not get in sync within 20 s: ${last}`);
+  }
+
+  async reload(node: string): Promise<void> {
+    const outcome = (await askControl(
+      this.runtime(node),
+      "POST",
+      "/v1/reload",
+      undefined,
+      10_000,
+    )) as ReloadOutcome;
+    if (!outcome.ok)
+      throw new OperationalError("CONFLICT", `${node} refused to reload: ${outcome.errors.join("; ")}`);
+  }
+
+  process(node: string, job: Job): number | undefined {
     try {
       const text = readFileSync(`${this.runtime(node)}/processes.json`, "utf8");
       const { children } = JSON.parse(text) as { children: readonly ProcessStatus[] };

@@ -6,8 +6,11 @@ export interface RoleEvent {
   readonly role: string;
 }
 
+export type Job = "brain" | "redundancy" | "flows";
+
 export interface Subject {
-  readonly name: "nines" | "keepalived";
+  /** `conntrackd`: keepalived with it. */
+  readonly name: "nines" | "keepalived" | "conntrackd";
   /** Why it cannot run here, in a sentence. */
   unavailable(): string | undefined;
   /** Starts it on a node; ready or not, the lab waits for roles itself. */
@@ -16,8 +19,14 @@ export interface Subject {
   switchover(from: string, to: string): Promise<void>;
   /** Undoes what `switchover` left behind on the old Active. */
   afterSwitchover(from: string): Promise<void>;
-  /** The process of a node that does one job, where the subject has such: `brain`, `redundancy`. */
-  process(node: string, job: "brain" | "redundancy"): number | undefined;
+  /** Stops it in order and starts it again, as an upgrade does. */
+  restart(node: string): Promise<void>;
+  /** Waits until the node has the others' connections, where the subject tells that. */
+  synced(node: string): Promise<void>;
+  /** The nodes read their site file again, where the subject has one. */
+  reload(node: string): Promise<void>;
+  /** The process of a node that does one job, where the subject has such. */
+  process(node: string, job: Job): number | undefined;
   /** Asks the node for its role, where it does not tell by itself. */
   roles(): readonly RoleEvent[];
   /** The last lines that a node's processes wrote, for a report of failure. */
