@@ -181,9 +181,16 @@ export class RouterRunner {
   peer(node: string, peer: Peer): void {
     this.step({ type: "peer", node, peer });
   }
-  hello(): { state: GroupState["name"]; priority: number; eligible: boolean } {
-    const priority = effectivePriority(this.#plan, this.#state.failing);
-    return { state: this.#state.name, priority, eligible: isEligible(this.#state) };
+  hello(): Omit<Peer, "at"> {
+    const state = this.#state;
+    const priority = effectivePriority(this.#plan, state.failing);
+    return {
+      state: state.name,
+      priority,
+      eligible: isEligible(state),
+      life: state.life,
+      claims: state.claims,
+    };
   }
 
   status(): RouterStatus {

@@ -405,8 +405,8 @@ export class RedundancyService {
     for (const [name, { runner }] of this.#routers) {
       const router = told.get(routerKey(name));
       if (!router || !runner.plan.nodes.some(({ node }) => node === from)) continue;
-      const { state, priority, eligible } = router;
-      runner.peer(from, { at, state, priority, eligible });
+      const { state, priority, eligible, life, claims } = router;
+      runner.peer(from, { at, state, priority, eligible, life, claims });
     }
   }
   /** Two nodes with different site files: named and alarmed; everything goes on. */
@@ -431,7 +431,7 @@ export class RedundancyService {
       key: routerKey(name),
       ...runner.hello(),
     }));
-    this.#nodes.broadcast({ type: "hello", routers: routers.slice(0, 120) });
+    this.#nodes.broadcast({ type: "hello", routers: routers.slice(0, 64) });
   }
 
   // The kernel

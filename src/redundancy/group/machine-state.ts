@@ -49,6 +49,10 @@ export interface Peer {
   readonly priority: number;
   /** Could become Active now: nothing fails, its links are up, its start delay is over. */
   readonly eligible: boolean;
+  /** Grows with each start of that node's process. */
+  readonly life: number;
+  /** How often it became Active in this life. */
+  readonly claims: number;
 }
 
 export interface Link {
@@ -108,6 +112,9 @@ export interface GroupState {
   readonly healing: string | undefined;
   /** The last id of its own offers and questions, and of each other node's. */
   readonly lastId: number;
+  /** Told to the others in hello: see `Peer`. */
+  readonly life: number;
+  readonly claims: number;
   readonly seenIds: Readonly<Record<string, number>>;
   readonly deadlines: Readonly<Record<GroupTimer, MonotonicMs>>;
   /** This process was Active before a restart, and its leases may still run. */
@@ -278,6 +285,8 @@ export function initialGroup({ now, plan }: GroupContext, firstId: number): Grou
     yielding: undefined,
     healing: undefined,
     lastId: firstId,
+    life: firstId,
+    claims: 0,
     seenIds: {},
     deadlines: never as Record<GroupTimer, MonotonicMs>,
     resume: false,

@@ -10,6 +10,7 @@ import {
   type GroupStep,
   type GroupTimer,
   type Link,
+  type Peer,
   REHOOK_EVERY,
   vrrpConfig,
 } from "./machine-state.ts";
@@ -74,6 +75,23 @@ export class Turn {
     else if (effect.type === "changed") this.lastReason = effect.reason;
     else this.#reannounce(effect.reason);
   }
+  /**
+   * Another node's hello. One that was Active without this node's knowledge, and is no more, has left its
+   * addresses in the neighbours' tables; its last advertisement may have been lost, or it died before it.
+   */
+  heardPeer(node: string, peer: Peer): void {
+    const before = this.#state.peers[node];
+    const active = this.#state.name === "active";
+    // While it is Active, too, the election speaks; what it claimed is looked at once that is over.
+    const known = active && peer.state === "active" ? before : peer;
+    const { life, claims } = known ?? { life: 0, claims: 0 };
+    this.patch({ peers: { ...this.#state.peers, [node]: { ...peer, life, claims } } });
+    if (!active || known === before) return;
+    const reborn = peer.life > (before?.life ?? 0);
+    if (claims > (reborn ? 0 : (before?.claims ?? 0)))
+      this.#reannounce(`${node} was Active, too, and gave way`);
+    else if (before && reborn) this.push({ type: "announce", why: `${node} was started again` });
+  }
   /** Healed: whoever heard the other one must learn again, and what the hooks moved must be moved again. */
   #reannounce(reason: string): void {
     const { now, plan, node } = this.context;
@@ -114,6 +132,7 @@ export class Turn {
       transitions: this.#state.transitions + (from === to ? 0 : 1),
     });
     if (from === to) return;
+    if (to === "active") this.patch({ claims: this.#state.claims + 1 });
     this.push({ type: "changed", from, to, reason });
     if (to !== "initialize") this.push({ type: "hook", hook: to, previous: from, reason });
   }

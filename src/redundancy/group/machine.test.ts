@@ -99,7 +99,15 @@ class Bench {
     return this.send({ type: "advertisement", index, source, priority, interval: this.plan.interval });
   }
   peer(change: Partial<GroupState["peers"][string]> = {}): void {
-    const peer = { at: this.now, state: "backup" as const, priority: 110, eligible: true, ...change };
+    const peer = {
+      at: this.now,
+      state: "backup" as const,
+      priority: 110,
+      eligible: true,
+      life: 1,
+      claims: 0,
+      ...change,
+    };
     this.send({ type: "peer", node: "lb2", peer });
   }
   message(message: NodeMessage): GroupEffect[] {
@@ -135,8 +143,24 @@ describe("takeover and loss", () => {
   });
   it("leaves on all links when a better one is heard on one", () => {
     const bench = new Bench({}, 2).active();
-    expect(types(bench.hear(110, 1))).toEqual(["release", "changed", "hook"]);
+    expect(types(bench.hear(110, 1))).toEqual(["advertise", "release", "changed", "hook"]);
     expect(bench.state.links.map(({ vrrp }) => vrrp.name)).toEqual(["backup", "backup"]);
+  });
+  it("announces again when a hello tells that the other was Active, too, and gave way", () => {
+    const bench = new Bench().active();
+    const told = (change: Parameters<Bench["peer"]>[0]): string[] => {
+      const before = bench.effects.length;
+      bench.peer(change);
+      return types(bench.effects.slice(before)).filter((type) => type === "announce");
+    };
+    expect(told({})).toEqual([]);
+    // While it is still Active the election speaks; afterwards its announcements outlive it.
+    expect(told({ claims: 1, state: "active" })).toEqual([]);
+    expect(told({ claims: 1 })).toEqual(["announce"]);
+    expect(told({ claims: 1 })).toEqual([]);
+    // One that was started again may have died while Active.
+    expect(told({ life: 2 })).toEqual(["announce"]);
+    expect(told({ life: 2 })).toEqual([]);
   });
   it("announces after 5 s, after a lease, and as a refresh", () => {
     const bench = new Bench().active();

@@ -252,7 +252,7 @@ export function stepGroup(state: GroupState, event: GroupEvent, context: GroupCo
       onWoke(turn, event.late);
       break;
     case "peer":
-      turn.patch({ peers: { ...state.peers, [event.node]: event.peer } });
+      turn.heardPeer(event.node, event.peer);
       break;
     case "message":
       answerMessage(turn, event.from, event.message);

@@ -29,6 +29,8 @@ describe("messages between nodes", () => {
             ),
             priority: fc.integer({ min: 0, max: 255 }),
             eligible: fc.boolean(),
+            life: id,
+            claims: fc.integer({ min: 0, max: 0xffff }),
           }),
           { maxLength: 20 },
         ),

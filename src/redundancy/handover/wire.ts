@@ -8,7 +8,7 @@
  *         body by type
  *         HMAC-SHA256                 32, where the nodes share a secret
  *
- * hello: count(2), then per router: name hash(4), state(1), priority(1), eligible(1).
+ * hello: count(2), then per router: name hash(4), state(1), priority(1), eligible(1), life(4), claims(2).
  * offer, cancel: id(4), router. refuse: and reason. ask: and to. answer: and error.
  *
  * Why not a VRRP packet: priority 0 says "somebody take it" and costs the skew time; an offer names who
@@ -29,6 +29,8 @@ export interface HelloRouter {
   readonly state: RouterState;
   readonly priority: number;
   readonly eligible: boolean;
+  readonly life: number;
+  readonly claims: number;
 }
 export type WireBody = { readonly type: "hello"; readonly routers: readonly HelloRouter[] } | NodeMessage;
 
@@ -86,12 +88,14 @@ export function encodeDatagram(datagram: Datagram): Uint8Array {
   for (const text of [datagram.site, datagram.node, datagram.digest]) writeText(writer, text);
   if (body.type === "hello") {
     writer.u16(body.routers.length);
-    for (const { key, state, priority, eligible } of body.routers)
+    for (const { key, state, priority, eligible, life, claims } of body.routers)
       writer
         .u32(key)
         .u8(STATES.indexOf(state))
         .u8(priority)
-        .u8(eligible ? 1 : 0);
+        .u8(eligible ? 1 : 0)
+        .u32(life)
+        .u16(Math.min(claims, 0xffff));
     return writer.finish();
   }
   writer.u32(body.id);
@@ -104,15 +108,17 @@ export function encodeDatagram(datagram: Datagram): Uint8Array {
 
 function readHello(reader: ByteReader): Result<WireBody, HandoverDropReason> {
   const count = reader.u16();
-  if (count === undefined || reader.remaining < count * 7) return fail("truncated");
+  if (count === undefined || reader.remaining < count * 13) return fail("truncated");
   const routers: HelloRouter[] = [];
   for (let i = 0; i < count; i++) {
     const key = reader.u32() ?? 0;
     const state = STATES[reader.u8() ?? STATES.length];
     const priority = reader.u8() ?? 0;
     const eligible = reader.u8() === 1;
+    const life = reader.u32() ?? 0;
+    const claims = reader.u16() ?? 0;
     if (state === undefined) return fail("field");
-    routers.push({ key, state, priority, eligible });
+    routers.push({ key, state, priority, eligible, life, claims });
   }
   return ok({ type: "hello", routers });
 }

@@ -13,6 +13,8 @@ export const CALM: Weather = { loss: 0, duplicate: 0, minDelay: 0.05, maxDelay: 
 
 export class Network {
   weather: Weather = CALM;
+  /** The node whose announcement the clients of the segment heard last: they send to it, whoever is Active. */
+  believed: number | undefined;
   readonly #queue: EventQueue;
   readonly #random: Random;
   readonly #cut = new Set<string>();

@@ -187,7 +187,13 @@ export class SimNode {
     if (!state || this.#queue.now - this.#helloAt < 1000) return;
     this.#helloAt = this.#queue.now;
     const priority = effectivePriority(this.plan, state.failing);
-    const told = { state: state.name, priority, eligible: isEligible(state) };
+    const told = {
+      state: state.name,
+      priority,
+      eligible: isEligible(state),
+      life: state.life,
+      claims: state.claims,
+    };
     for (const other of this.others)
       this.#network.send(-1, this.index, other.index, () =>
         other.#deliver(() => ({
@@ -237,6 +243,8 @@ export class SimNode {
         this.stopped = true;
         break;
       case "announce":
+        this.#network.believed = this.index;
+        break;
       case "flush":
       case "tell":
       case "hook":

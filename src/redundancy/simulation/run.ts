@@ -20,6 +20,9 @@ export function runSeed(seed: number): World {
   world.heal();
   world.run(world.settling);
   const active = world.expectOne("healed and settled");
+  // Neighbours keep the last announcement that they heard, for as long as a minute.
+  if (world.network.believed !== active.index)
+    world.broken(`n${active.index} is Active, but the last to announce was n${world.network.believed}`);
   const changes = world.nodes.map((n) => n.state?.transitions ?? 0);
   world.run(20 * interval);
   if (world.expectOne("left alone") !== active) world.broken("the Active changed in calm weather");

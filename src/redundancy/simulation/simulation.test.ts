@@ -22,6 +22,9 @@ describe("seeds that found something", () => {
     [31, "two links order two equal nodes differently: both gave way, for ever"],
     [84, "after a stall beyond its lease an Active went on without its address"],
     [497, "a timer that nobody re-armed: an Active asked to stop span"],
+    [185, "the winner of a split brain did not hear the loser, and left the neighbours with its addresses"],
+    [235, "the same, with the loser's last advertisement lost"],
+    [1304, "the same, with the loser killed while it was Active"],
     [550, "a restart listened so long that another node took over meanwhile"],
   ])("seed %i: %s", (seed) => {
     expect(runSeeds(seed, seed).broken).toEqual([]);

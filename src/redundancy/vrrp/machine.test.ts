@@ -215,10 +215,11 @@ describe("Active (6.4.3)", () => {
     const bench = new Bench().active();
     expect(bench.hear(0)).toEqual([{ type: "advertise", priority: 100 }]);
   });
-  it("gives way to a higher priority whether or not it preempts", () => {
+  it("gives way to a higher priority whether or not it preempts, with a last word for the other", () => {
     for (const preempt of [true, false]) {
       const bench = new Bench({ preempt }).active();
       expect(bench.hear(101)).toEqual([
+        { type: "advertise", priority: 100 },
         { type: "changed", from: "active", to: "backup", reason: `${B} advertises 101, which is above 100` },
       ]);
       expect(nextVrrpDeadline(bench.state)).toBe(addTime(bench.now, activeDownInterval(3, 100, seconds(1))));
@@ -253,6 +254,7 @@ describe("Active (6.4.3)", () => {
     low.send({ type: "start" });
     expect(low.hear(255)).toEqual([
       { type: "count", counter: "owner_conflict" },
+      { type: "advertise", priority: 255 },
       {
         type: "changed",
         from: "active",

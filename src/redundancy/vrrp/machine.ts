@@ -274,7 +274,10 @@ function heardAsActive(state: VrrpState, event: AdvertisementEvent, context: Vrr
           event.priority === config.priority ? "equal, from a greater address" : `above ${config.priority}`
         }`;
     const step = becomeBackup(state, context, reason, event.interval);
-    return { state: step.state, effects: [...conflict, ...step.effects] };
+    // The winner may not have heard yet that two were Active. A last word tells it, so that it announces its
+    // addresses again to those who learned ours; a greater priority would make it give way, so not then.
+    const parting: readonly VrrpEffect[] = order > 0 ? [answer] : [];
+    return { state: step.state, effects: [...conflict, ...parting, ...step.effects] };
   }
   // New in RFC 9568: the lower one is told at once. Those who listened to it need a new announcement.
   return {
