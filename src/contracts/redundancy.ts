@@ -32,7 +32,12 @@ export interface InstancePlan {
 }
 
 /** Something whose failure lowers the priority (`lower`) or faults the router (`lower` absent). */
-export type TrackPlan = { readonly name: string; readonly lower?: number } & (
+export type TrackPlan = {
+  readonly name: string;
+  readonly lower?: number;
+  /** An Active that is lowered by it hands over without waiting: what fails is nothing that both nodes share. */
+  readonly atOnce?: boolean | undefined;
+} & (
   | { readonly kind: "interface"; readonly interface: string }
   | {
       readonly kind: "gateway";

@@ -21,6 +21,10 @@ export interface ChildContext extends ChildSetup {
   onStop(stop: (mode: StopMode) => Promise<void> | void): void;
   /** SIGHUP at the parent; only the brain is asked. */
   onReload(reload: () => void): void;
+  /** Of a spare: settles when it takes a place, with the index. Undefined for every other process. */
+  readonly taken: Promise<number> | undefined;
+  /** A listener more, as a handle of Node's; those of a spare come before it takes its place. */
+  onListener(added: (name: string, handle: object) => void): void;
   /** The node's processes, on every change; only the brain is told. */
   onProcesses(changed: (list: readonly ProcessStatus[]) => void): void;
   /** To the parent. */
@@ -48,6 +52,9 @@ export function runChild(main: (context: ChildContext) => Promise<void>): void {
   let stop: ((mode: StopMode) => Promise<void> | void) | undefined;
   let reload: (() => void) | undefined;
   let processes: ((list: readonly ProcessStatus[]) => void) | undefined;
+  let listener: ((name: string, handle: object) => void) | undefined;
+  let take: (index: number) => void = () => {};
+  const taken = setup.spare === true ? new Promise<number>((resolve) => (take = resolve)) : undefined;
   let stopping = false;
 
   const tell = (message: ChildMessage): void => {
@@ -92,20 +99,29 @@ export function runChild(main: (context: ChildContext) => Promise<void>): void {
     tell({ type: "alive" });
     clock.setTimer(addTime(clock.monotonic(), ALIVE_EVERY), alive);
   };
-  process.on("message", (message: ParentMessage) => {
+  const begin = (): void => {
+    main({
+      ...setup,
+      clock,
+      log,
+      taken,
+      tell,
+      ready: () => tell({ type: "ready" }),
+      onStop: (handler) => (stop = handler),
+      onReload: (handler) => (reload = handler),
+      onListener: (handler) => (listener = handler),
+      onProcesses: (handler) => (processes = handler),
+    }).catch(fatal);
+  };
+  process.on("message", (message: ParentMessage, handle: object | undefined) => {
     switch (message.type) {
       case "go":
         alive();
-        main({
-          ...setup,
-          clock,
-          log,
-          tell,
-          ready: () => tell({ type: "ready" }),
-          onStop: (handler) => (stop = handler),
-          onReload: (handler) => (reload = handler),
-          onProcesses: (handler) => (processes = handler),
-        }).catch(fatal);
+        if (taken === undefined) begin();
+        else take(message.index ?? 0);
+        break;
+      case "listener":
+        if (handle !== undefined) listener?.(message.name, handle);
         break;
       case "stop":
         void end(message.mode);
@@ -118,5 +134,7 @@ export function runChild(main: (context: ChildContext) => Promise<void>): void {
         break;
     }
   });
-  tell({ type: "warm" });
+  // A spare says it by itself when it has prepared everything.
+  if (taken === undefined) tell({ type: "warm" });
+  else begin();
 }

@@ -12,6 +12,8 @@ export interface ChildKind {
   readonly flags: readonly string[];
   readonly threads: number;
   readonly slot: SlotConfig;
+  /** One process more is kept loaded, to take the place of one that crashes. */
+  readonly spare?: boolean;
 }
 
 const slot = (
@@ -54,6 +56,7 @@ export const CHILD_KINDS: readonly ChildKind[] = [
     flags: [],
     threads: 4,
     slot: slot(seconds(55), seconds(20), seconds(5), true),
+    spare: true,
   },
   {
     name: "dns",

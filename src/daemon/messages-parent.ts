@@ -23,6 +23,8 @@ export interface ChildSetup {
   readonly successor: boolean;
   /** Where the site file is wrong, the one accepted last runs, and an alarm says so. */
   readonly lastGood: boolean;
+  /** Loads everything, says `warm`, and waits for `go` with the place that it takes. */
+  readonly spare?: boolean;
   readonly listeners: readonly InheritedListener[];
 }
 
@@ -37,7 +39,10 @@ export interface ChildSetup {
 export type StopMode = "release" | "leave" | "orphaned";
 
 export type ParentMessage =
-  | { readonly type: "go" }
+  /** `index` to a spare: whose place it takes. */
+  | { readonly type: "go"; readonly index?: number }
+  /** Comes with a socket's handle: a listener that the site asks for since the process was started. */
+  | { readonly type: "listener"; readonly name: string }
   | { readonly type: "stop"; readonly mode: StopMode }
   | { readonly type: "reload" }
   /** To the brain, on every change: for status and metrics. */

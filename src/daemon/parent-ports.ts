@@ -1,3 +1,4 @@
+import { Socket } from "node:net";
 import { parseIp } from "../base/addresses.ts";
 import { OperationalError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
@@ -10,6 +11,8 @@ import type { ParentPorts } from "./parent.ts";
 export function hostPorts(): ParentPorts {
   const manager = serviceManager(process.env, process.pid);
   const told = new Set<string>();
+  // Node sends handles to processes, not descriptors; such a handle owns its descriptor from then on.
+  const handles = new Map<number, Socket>();
   return {
     realtime: (priority, start, log) => realtime(priority, start, (why) => refusedOnce(told, log, why)),
     listen: ({ address, port, protocol, freebind }) => {
@@ -26,7 +29,18 @@ export function hostPorts(): ParentPorts {
         return openListener(plan);
       }
     },
-    closeListener,
+    closeListener: (fd) => {
+      const handle = handles.get(fd);
+      handles.delete(fd);
+      if (handle === undefined) closeListener(fd);
+      else handle.destroy();
+    },
+    listenerHandle: (fd) => {
+      // Neither readable nor writable: it does nothing with the socket, least of all accept.
+      const socket = handles.get(fd) ?? new Socket({ fd, readable: false, writable: false });
+      handles.set(fd, socket);
+      return (socket as Socket & { readonly _handle: object })._handle;
+    },
     notify: (text) => void manager.notify(text),
     watchdog: manager.watchdog,
   };

@@ -10,7 +10,8 @@ import { CHILD_KINDS, type ChildKind } from "./children.ts";
 import { listenUnix } from "./link.ts";
 import { createLog } from "./log.ts";
 import type { ChildMessage, ChildWish, ListenWish, StopMode } from "./messages-parent.ts";
-import { type Failure, Slot, describeSlots } from "./supervisor.ts";
+import { Spare } from "./spare.ts";
+import { type Failure, Slot, describeSlots, startChild } from "./supervisor.ts";
 
 export interface ParentOptions {
   readonly site: string;
@@ -42,6 +43,7 @@ export interface ParentPorts {
   /** A listening or bound socket with SO_REUSEPORT; the descriptor is closed on exec. Throws. */
   listen(wish: ListenWish): number;
   closeListener(fd: number): void;
+  listenerHandle(fd: number): object;
   /** To the service manager (sd_notify); nothing where there is none. */
   notify(text: string): void;
   /** How often the service manager wants a sign of life, in ms; undefined for never. */
@@ -78,6 +80,7 @@ class Parent {
   readonly #log: Log;
   /** In the order of starting. */
   readonly #slots = new Map<string, Slot>();
+  readonly #spares = new Map<string, Spare>();
   readonly #finish: (ended: Ended) => void;
   readonly #finished: Promise<Ended>;
   #ready = false;
@@ -147,6 +150,8 @@ class Parent {
         log: this.#log,
         realtime: (priority, start) => this.#ports.realtime(priority, start, this.#log),
         closeListener: (fd) => this.#ports.closeListener(fd),
+        listenerHandle: (fd) => this.#ports.listenerHandle(fd),
+        takeSpare: (name) => this.#spares.get(name)?.take(),
       },
     );
     this.#slots.set(`${name}.${index}`, slot);
@@ -228,9 +233,47 @@ class Parent {
     }
   }
 
-  #changed(): void {
+  #statuses(): ProcessStatus[] {
+    const spares = [...this.#spares.values()].flatMap(({ status }) => status ?? []);
+    return [...[...this.#slots.values()].map((slot) => slot.status), ...spares];
+  }
+
+  /** A spare is started when everything else runs: it shall not slow down what somebody waits for. */
+  #keepSpares(): void {
+    const slots = [...this.#slots];
+    const settled = slots.every(([, { state }]) => state.phase === "running" || !state.wanted);
+    for (const kind of CHILD_KINDS) {
+      if (kind.spare !== true) continue;
+      const asked = slots.some(([key, { state }]) => key.startsWith(`${kind.name}.`) && state.wanted);
+      const kept = this.#spares.get(kind.name);
+      if (this.#stopping || !asked) kept?.want(false);
+      else if (settled && this.#ready) (kept ?? this.#newSpare(kind)).want(true);
+    }
+  }
+
+  #newSpare(kind: ChildKind): Spare {
+    const { site, node, runtime, state, lastGood } = this.#options;
+    const place = { name: kind.name, index: 0, successor: true, spare: true };
+    const setup = { site, node, runtime, state, lastGood, ...place };
+    const spare = new Spare({
+      name: kind.name,
+      clock: this.#clock,
+      log: this.#log,
+      start: () => startChild(kind, { ...setup, listeners: [] }, []),
+      changed: () => this.#tellAll(),
+    });
+    this.#spares.set(kind.name, spare);
+    return spare;
+  }
+
+  #tellAll(): void {
     this.#write();
-    this.#brain()?.tellProcesses([...this.#slots.values()].map((slot) => slot.status));
+    this.#brain()?.tellProcesses(this.#statuses());
+  }
+
+  #changed(): void {
+    this.#tellAll();
+    setImmediate(() => this.#keepSpares());
     const slots = [...this.#slots.values()];
     if (this.#stopping) {
       if (slots.every((slot) => slot.state.phase === "off")) this.#finish(this.#end);
@@ -302,6 +345,7 @@ class Parent {
     if (this.#stopping) return;
     this.#log.info({ event: "node.upgrading", reason: why });
     this.#upgrades = [...this.#slots.values()];
+    for (const spare of this.#spares.values()) spare.replace();
     this.#upgradeNext();
   }
   /** One after the other: a host that is busy starting five programs is late with its advertisements. */
@@ -331,7 +375,7 @@ class Parent {
     const path = join(this.#options.runtime, "processes.json");
     while (this.#dirty) {
       this.#dirty = false;
-      const children: ProcessStatus[] = [...this.#slots.values()].map((slot) => slot.status);
+      const children = this.#statuses();
       const text = JSON.stringify({ node: this.#options.node, parent: process.pid, children });
       try {
         await writeFile(`${path}.new`, `${text}\n`, { mode: 0o600 });

@@ -5,19 +5,25 @@ import { Proxy } from "../proxy/proxy.ts";
 import { runChild } from "./child.ts";
 import { AddressWatch } from "./proxy-addresses.ts";
 import { ProxyLink } from "./proxy-link.ts";
-import { workerSite } from "./proxy-site.ts";
+import { type WorkerSite, workerSite } from "./proxy-site.ts";
 import { proxyServices } from "./proxy-wishes.ts";
 
 /** How long a worker that has a successor may take to finish. */
 const LEAVE_WITHIN = ms(30_000);
 
-/** One proxy worker. It reads the site by itself; the brain says when, and what the checks know. */
+/**
+ * One proxy worker. It reads the site by itself; the brain says when, and what the checks know. A spare does
+ * all of it but listen, until it takes the place of a worker that crashed.
+ */
 runChild(async (context) => {
-  const { clock, log, node, listeners } = context;
-  let digest = "";
+  const { clock, log, node } = context;
+  let { index } = context;
+  let spare = context.taken !== undefined;
+  let current: WorkerSite | undefined;
+  const descriptors = new Map<string, number | object>(context.listeners.map(({ name, fd }) => [name, fd]));
   const proxy = new Proxy({
     clock,
-    descriptors: new Map(listeners.map(({ name, fd }) => [name, fd])),
+    descriptors,
     ownSockets: false,
     resetOnClose,
     events: {
@@ -28,18 +34,6 @@ runChild(async (context) => {
     },
   });
 
-  const apply = async (): Promise<void> => {
-    const loaded = await workerSite(context.site, context.state, log);
-    const services = proxyServices(loaded.site, node);
-    await proxy.apply({ pools: loaded.site.pools, services });
-    const virtual = Object.values(services).filter(({ on }) => on !== undefined);
-    addresses?.watch(virtual.flatMap(({ listen }) => listen.map(({ address }) => address)));
-    if (digest !== "")
-      log.info({ event: "proxy.reloaded", reason: "the site was accepted", digest: loaded.digest });
-    digest = loaded.digest;
-    link.hello();
-    link.report();
-  };
   const watchAddresses = (): AddressWatch | undefined => {
     try {
       return new AddressWatch(clock, (address) => {
@@ -52,19 +46,43 @@ runChild(async (context) => {
       return undefined;
     }
   };
+  const addresses = watchAddresses();
+
+  const apply = async (loaded: WorkerSite): Promise<void> => {
+    const services = proxyServices(loaded.site, node);
+    await proxy.apply({ pools: loaded.site.pools, services });
+    current = loaded;
+    const virtual = Object.values(services).filter(({ on }) => on !== undefined);
+    addresses?.watch(virtual.flatMap(({ listen }) => listen.map(({ address }) => address)));
+    link.hello();
+    link.report();
+  };
+  // One after the other: two changes at once must not end with the first one's site.
+  let turn: Promise<void> = Promise.resolve();
+  const inTurn = (what: () => Promise<void>): Promise<void> => (turn = turn.catch(() => {}).then(what));
+
   const link = new ProxyLink({
     context,
     proxy,
-    who: () => ({ index: context.index, spare: false }),
-    digest: () => digest,
-    reload: apply,
+    who: () => ({ index, spare }),
+    digest: () => current?.digest ?? "",
+    reload: () =>
+      inTurn(async () => {
+        await apply(await workerSite(context.site, context.state, log));
+        log.info({ event: "proxy.reloaded", reason: "the site was accepted", digest: current?.digest });
+      }),
   });
-
-  const addresses = watchAddresses();
-  await apply();
+  context.onListener((name, handle) => {
+    descriptors.set(name, handle);
+    // Those of a spare are all there when it is told to go.
+    if (spare || current === undefined) return;
+    inTurn(async () => {
+      if (current !== undefined) await apply(current);
+    }).catch((error: unknown) => log.error({ event: "proxy.reload_failed", reason: messageOf(error) }));
+  });
   context.onStop(async (mode) => {
     // Whoever checks this node shall stop sending before connections are refused.
-    if (mode === "release") await proxy.announceEnd();
+    if (mode === "release" && !spare) await proxy.announceEnd();
     addresses?.close();
     link.stop();
     // A successor has the sockets already: what is under way here may take its time.
@@ -72,6 +90,17 @@ runChild(async (context) => {
     link.report();
     link.close();
   });
+
+  await inTurn(async () => apply(await workerSite(context.site, context.state, log)));
   link.start();
+  if (context.taken !== undefined) {
+    context.tell({ type: "warm" });
+    index = await context.taken;
+    spare = false;
+    await inTurn(async () => {
+      if (current !== undefined) await apply(current);
+    });
+    log.info({ event: "proxy.spare_taken", index, reason: "a worker ended" });
+  }
   context.ready();
 });

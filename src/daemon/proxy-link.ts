@@ -34,7 +34,6 @@ export class ProxyLink {
   #up = false;
   /** Of this connection: the first site message only says where the brain stands. */
   #reloads: number | undefined;
-  #reloading: Promise<void> = Promise.resolve();
 
   constructor(options: ProxyLinkOptions) {
     this.#options = options;
@@ -107,8 +106,7 @@ export class ProxyLink {
     const known = this.#reloads;
     this.#reloads = message.reloads;
     if (message.digest === digest() && (known === undefined || known === message.reloads)) return;
-    // One after the other: two reloads in a row must not end with the first one's site.
-    this.#reloading = this.#reloading.then(reload).catch((error: unknown) => {
+    reload().catch((error: unknown) => {
       context.log.error({ event: "proxy.reload_failed", reason: messageOf(error) });
     });
   }

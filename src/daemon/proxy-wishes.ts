@@ -60,7 +60,10 @@ export function withProxyTrack(plan: RedundancyPlan, site: Site, node: string): 
     ...plan,
     routers: plan.routers.map((router) =>
       carrying.has(router.router)
-        ? { ...router, tracks: [...router.tracks, { name: PROXY_TRACK, kind: "reported", lower: 254 }] }
+        ? {
+            ...router,
+            tracks: [...router.tracks, { name: PROXY_TRACK, kind: "reported", lower: 254, atOnce: true }],
+          }
         : router,
     ),
   };

@@ -24,6 +24,10 @@ export interface SupervisorPorts {
   /** Runs `start` under real-time priority where that is allowed; ordinary otherwise. */
   realtime<T>(priority: number, start: () => T): T;
   closeListener(fd: number): void;
+  /** The same socket as a handle that can be sent to a process which runs already. */
+  listenerHandle(fd: number): object;
+  /** A process of this kind that has loaded everything and waits; undefined where there is none. */
+  takeSpare(kind: string): ChildProcess | undefined;
 }
 
 export interface SlotSetup {
@@ -54,6 +58,9 @@ export class Slot {
   #replaceWhenReady = false;
   readonly #ports: SupervisorPorts;
   readonly #processes = new Map<number, ChildProcess>();
+  /** Listeners that each process has been given. */
+  readonly #given = new Map<number, Set<number>>();
+  readonly #spares = new Set<number>();
   #state: SlotState = initialSlot;
   #timer: Timer | undefined;
   #timerAt: MonotonicMs = NEVER;
@@ -100,14 +107,33 @@ export class Slot {
   get listeners(): SlotSetup["listeners"] {
     return this.#listeners;
   }
-  /** Those that are no longer among them are closed; a running process is replaced by one that has the new ones. */
+  /**
+   * Those that are no longer among them are closed. A running process that shares its sockets is handed the
+   * new ones, so that its connections live on; any other is replaced by one that has them.
+   */
   setListeners(listeners: SlotSetup["listeners"]): void {
     for (const { fd } of this.#listeners)
       if (!listeners.some((each) => each.fd === fd)) this.#ports.closeListener(fd);
     this.#listeners = listeners;
+    if (this.#options.kind.slot.overlap) {
+      if (this.#state.phase === "running") this.#giveListeners(this.#state.process);
+      return;
+    }
     // One that starts just now has the old ones: it is replaced as soon as it is ready.
     this.#replaceWhenReady = this.#state.phase === "starting";
     this.replace();
+  }
+
+  #giveListeners(number: number | undefined): void {
+    const child = number === undefined ? undefined : this.#processes.get(number);
+    const given = number === undefined ? undefined : this.#given.get(number);
+    if (child?.connected !== true || given === undefined) return;
+    for (const { name, fd } of this.#listeners) {
+      if (given.has(fd)) continue;
+      given.add(fd);
+      const message: ParentMessage = { type: "listener", name };
+      child.send(message, this.#ports.listenerHandle(fd) as never, () => {});
+    }
   }
 
   #step(event: SlotEvent): void {
@@ -122,6 +148,8 @@ export class Slot {
     for (const effect of effects) this.#carryOut(effect);
     this.#arm();
     if (changed) this.#options.changed();
+    if (before.phase !== "running" && state.phase === "running" && this.#options.kind.slot.overlap)
+      this.#giveListeners(state.process);
     if (this.#replaceWhenReady && this.#state.phase === "running") {
       this.#replaceWhenReady = false;
       this.replace();
@@ -134,7 +162,10 @@ export class Slot {
         this.#spawn(effect.process, effect.successor);
         break;
       case "go":
-        this.#send(effect.process, { type: "go" });
+        if (this.#spares.delete(effect.process)) {
+          this.#giveListeners(effect.process);
+          this.#send(effect.process, { type: "go", index: this.#options.index });
+        } else this.#send(effect.process, { type: "go" });
         break;
       case "stop":
         this.#send(effect.process, { type: "stop", mode: effect.mode });
@@ -163,9 +194,18 @@ export class Slot {
 
   #spawn(number: number, successor: boolean): void {
     const { kind, index, setup } = this.#options;
+    // An upgrade and the like want the program as it is on disk now.
+    const spare = number === this.#state.successor?.process ? undefined : this.#ports.takeSpare(kind.name);
+    if (spare !== undefined) {
+      this.#given.set(number, new Set());
+      this.#spares.add(number);
+      this.#follow(number, spare);
+      // As an event, not a return: the machine hears that it is warm after its start.
+      setImmediate(() => this.#step({ type: "warm", process: number }));
+      return;
+    }
     const listeners = this.#listeners;
-    const own = extname(import.meta.filename);
-    const entry = join(import.meta.dirname, `${kind.entry}${own}`);
+    this.#given.set(number, new Set(listeners.map(({ fd }) => fd)));
     const childSetup: ChildSetup = {
       ...setup,
       name: kind.name,
@@ -173,18 +213,8 @@ export class Slot {
       successor,
       listeners: listeners.map(({ name }, i) => ({ name, fd: FIRST_FD + i })),
     };
-    const { NOTIFY_SOCKET: _, WATCHDOG_PID: __, WATCHDOG_USEC: ___, ...environment } = process.env;
-    const start = (): ChildProcess =>
-      spawn(process.execPath, [...process.execArgv, ...kind.flags, entry, "--node", setup.node], {
-        stdio: ["ignore", "inherit", "inherit", "ipc", ...listeners.map(({ fd }) => fd)],
-        env: {
-          ...environment,
-          NINES_CHILD: JSON.stringify(childSetup),
-          UV_THREADPOOL_SIZE: String(kind.threads),
-          // One arena instead of one per thread: glibc's own caches otherwise hold megabytes in an idle process.
-          MALLOC_ARENA_MAX: "1",
-        },
-      });
+    const fds = listeners.map(({ fd }) => fd);
+    const start = (): ChildProcess => startChild(kind, childSetup, fds);
     let child: ChildProcess;
     try {
       child = kind.realtime === undefined ? start() : this.#ports.realtime(kind.realtime, start);
@@ -194,6 +224,10 @@ export class Slot {
       setImmediate(() => this.#step({ type: "exited", process: number, how: `spawn: ${messageOf(error)}` }));
       return;
     }
+    this.#follow(number, child);
+  }
+
+  #follow(number: number, child: ChildProcess): void {
     this.#processes.set(number, child);
     let said: string | undefined;
     child.on("message", (message: ChildMessage) => {
@@ -207,6 +241,8 @@ export class Slot {
     });
     const ended = (how: string): void => {
       if (!this.#processes.delete(number)) return;
+      this.#given.delete(number);
+      this.#spares.delete(number);
       if (this.#failure !== undefined && !this.#state.everReady) this.#options.cannotStart(this.#failure);
       this.#step({ type: "exited", process: number, how: said === undefined ? how : `${how}: ${said}` });
     };
@@ -247,6 +283,22 @@ export class Slot {
     this.#timerAt = later;
     this.#timer = clock.setTimer(later, () => this.#step({ type: "time" }));
   }
+}
+
+/** Starts a child's process; its listeners come after the channel to the parent, from FIRST_FD on. */
+export function startChild(kind: ChildKind, setup: ChildSetup, fds: readonly number[]): ChildProcess {
+  const entry = join(import.meta.dirname, `${kind.entry}${extname(import.meta.filename)}`);
+  const { NOTIFY_SOCKET: _, WATCHDOG_PID: __, WATCHDOG_USEC: ___, ...environment } = process.env;
+  return spawn(process.execPath, [...process.execArgv, ...kind.flags, entry, "--node", setup.node], {
+    stdio: ["ignore", "inherit", "inherit", "ipc", ...fds],
+    env: {
+      ...environment,
+      NINES_CHILD: JSON.stringify(setup),
+      UV_THREADPOOL_SIZE: String(kind.threads),
+      // One arena instead of one per thread: glibc's own caches otherwise hold megabytes in an idle process.
+      MALLOC_ARENA_MAX: "1",
+    },
+  });
 }
 
 /** For the log and for people who look for a process: `redundancy 4711`. */

@@ -26,8 +26,11 @@ export interface ProxyOptions {
   readonly clock?: Clock;
   readonly random?: Random;
   readonly events?: EngineEvents;
-  /** Descriptors opened by the parent, by `address:port`; without one the proxy opens its own. */
-  readonly descriptors?: ReadonlyMap<string, number>;
+  /**
+   * Descriptors or handles of sockets that the parent opened, by `address:port`; looked at with every `apply`.
+   * Without one the proxy opens its own.
+   */
+  readonly descriptors?: ReadonlyMap<string, number | object>;
   /** False: listens on `descriptors` only, and leaves what has none to its parent. */
   readonly ownSockets?: boolean;
   /** Makes the kernel end a connection with a RST; without it lost addresses end theirs with a FIN. */
@@ -48,7 +51,7 @@ export class Proxy {
   readonly engine: Engine;
   readonly #clock: Clock;
   readonly #random: Random;
-  readonly #descriptors: ReadonlyMap<string, number>;
+  readonly #descriptors: ReadonlyMap<string, number | object>;
   readonly #ownSockets: boolean;
   readonly #events: EngineEvents;
   readonly #resetOnClose: (fd: number) => void;
@@ -138,7 +141,8 @@ export class Proxy {
     const listener = new Listener(this.engine, this.#plans.get(name)!);
     this.#listeners.set(key, { listener, service: name });
     const port = Number(key.slice(key.lastIndexOf(":") + 1));
-    const at: ListenAt = fd === undefined ? { host: hostOf(key), port } : { fd };
+    const at: ListenAt =
+      fd === undefined ? { host: hostOf(key), port } : typeof fd === "number" ? { fd } : { handle: fd };
     try {
       await listener.listen(at);
     } catch (error) {

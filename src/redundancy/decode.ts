@@ -86,7 +86,7 @@ const instance: Check<InstancePlan> = (value, path) => {
   return strange ? wrong(path, `addresses of IPv${plan.family} only, found ${strange.address}`) : plan;
 };
 
-const trackBase = { name: text, lower: optional(whole(1, 254)) };
+const trackBase = { name: text, lower: optional(whole(1, 254)), atOnce: optional(flag) };
 const track: Check<TrackPlan> = (value, path) => {
   const kind = oneOf(
     "interface",

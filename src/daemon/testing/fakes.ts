@@ -88,6 +88,8 @@ export function fakeContext(more: Partial<ChildContext> = {}): FakeContext {
     ready: () => {},
     onStop: () => {},
     onReload: () => {},
+    onListener: () => {},
+    taken: undefined,
     onProcesses: () => {},
     tell: (message) => void told.push(message),
     logged,

@@ -8,8 +8,9 @@ import { Greeting, type Verdict } from "./greeting.ts";
 import { Http2Connection, isHttp2 } from "../http2/session.ts";
 import type { Closable, EngineCore, ListenerCore } from "./ports.ts";
 
-/** Where to listen: an address, or a descriptor that the parent opened. */
-export type ListenAt = { readonly host: string; readonly port: number } | { readonly fd: number };
+/** Where to listen: an address, or a descriptor or handle of what the parent opened. */
+export type ListenAt =
+  { readonly host: string; readonly port: number } | { readonly fd: number } | { readonly handle: object };
 
 /** Most bytes that are read to find out what a connection is. */
 const GREETING = 16_384;
@@ -44,7 +45,8 @@ export class Listener implements ListenerCore {
   async listen(at: ListenAt): Promise<void> {
     await new Promise<void>((resolve, reject) => {
       this.#server.once("error", reject);
-      this.#server.listen({ ...at, backlog: 4096 }, () => {
+      const options = "handle" in at ? at : { ...at, backlog: 4096 };
+      this.#server.listen(options as never, 4096 as never, () => {
         this.#server.removeListener("error", reject);
         resolve();
       });

@@ -99,7 +99,10 @@ function weigh(turn: Turn, soft: string | undefined): void {
   const to = healthierPeer(turn);
   const since = to === undefined ? NEVER : earliest(state.weakSince, context.now);
   turn.patch({ weakSince: since });
-  if (to !== undefined && context.now - since >= WEAK_FOR) tryToGive(turn, { kind: "self" }, to);
+  const urgent = context.plan.tracks.some(
+    ({ name, atOnce }) => atOnce === true && state.failing.some((failing) => failing.name === name),
+  );
+  if (to !== undefined && (urgent || context.now - since >= WEAK_FOR)) tryToGive(turn, { kind: "self" }, to);
 }
 
 function setFailing(turn: Turn, name: string, failing: Failing | undefined): void {
