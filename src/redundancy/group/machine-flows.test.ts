@@ -85,7 +85,8 @@ class Bench {
     });
   }
   peer(state: RouterState, priority = 100): void {
-    this.send({ type: "peer", node: "lb2", peer: { at: this.now, state, priority, eligible: true } });
+    const peer = { at: this.now, state, priority, eligible: true, life: 1, claims: 0 };
+    this.send({ type: "peer", node: "lb2", peer });
   }
   flows(flows: FlowsState | undefined): GroupEffect[] {
     return this.send({ type: "flows", flows });
