@@ -158,13 +158,13 @@ function compileRoute(
   };
 }
 
-type RouteInput =
-  { pool: string } | { name: string; match: { path: { pattern: string }[] }; middleware: Middleware[] };
+type RouteInput = { pool: string } | { name: string; match: { path: string }; middleware: Middleware[] };
 
 /** Answers for the proxy itself, before every other route. */
 const healthRoute = (path: string, context: PlanContext): RouteInput => ({
   name: "health",
-  match: { path: [{ pattern: `^${path.replaceAll(/[.*+?^${}()|[\]\\/-]/g, "\\$&")}$` }] },
+  // Without a slash at its end a path is itself only.
+  match: { path },
   middleware: [
     () =>
       context.failing()

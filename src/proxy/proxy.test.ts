@@ -152,6 +152,21 @@ describe("middleware", () => {
     expect(statuses).toEqual([500, 504, 401]);
     expect(proxy.metrics().events).toMatchObject({ "middleware-failed": 1, "middleware-deadline": 1 });
   });
+
+  it("answers for itself: 200, and 503 from when its end is announced; whatever characters the path has", async () => {
+    const a = await startAnswering("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na");
+    const { port, proxy } = await startProxy(
+      { pool: "apps", health: { path: "/nines-health.1", announce: "0s" } },
+      { apps: { backends: { a: a.at } } },
+    );
+    const health = async (): Promise<number> => statusOf(await ask(port, request("/nines-health.1")));
+    expect(await health()).toBe(200);
+    expect(statusOf(await ask(port, request("/nines-healthX1")))).toBe(200);
+    expect(a.got).toHaveLength(1);
+    await proxy.announceEnd();
+    expect(await health()).toBe(503);
+    expect(statusOf(await ask(port, request("/")))).toBe(200);
+  });
 });
 
 describe("reload", () => {
