@@ -6,7 +6,7 @@ import { type Counters, newCounters } from "./engine/metrics.ts";
 import { RetryBudget } from "./engine/policy-retry.ts";
 import type { PickOptions, PoolState } from "./engine/pool.ts";
 import { Field, type FieldNames } from "./http1/wire-names.ts";
-import { type Condition, Router, compileConditions } from "./routing/policy-match.ts";
+import { type Condition, Router, compileConditions, hostMatches } from "./routing/policy-match.ts";
 import { RateLimiter } from "./routing/policy-rate.ts";
 import { compileRewrite } from "./routing/policy-rewrite.ts";
 import type { Certificates } from "./tls.ts";
@@ -51,11 +51,52 @@ export interface RoutePlan {
   readonly plain: boolean;
 }
 
+/** Streams instead of HTTP. */
+export interface TcpPlan {
+  readonly name: string;
+  /** Whether the client's first bytes are needed to choose a pool. */
+  readonly peeks: boolean;
+  /** The pool for a TLS server name; for an empty one, and for those that nothing matches, the one for the rest. */
+  find(serverName: string): PoolState | undefined;
+  readonly pick: PickOptions;
+  /** Milliseconds. */
+  readonly connect: number;
+  readonly idle: number;
+  readonly proxyProtocol: false | 1 | 2;
+  readonly counters: Counters;
+}
+
+function compileTcp(service: string, tcp: NonNullable<ProxySettings["tcp"]>, context: PlanContext): TcpPlan {
+  const name = `${service}-tcp`;
+  const exact = new Map<string, PoolState>();
+  const below: { readonly pattern: string; readonly pool: PoolState }[] = [];
+  for (const [key, pool] of Object.entries(tcp.serverNames)) {
+    const pattern = key.toLowerCase();
+    if (pattern.startsWith("*.")) below.push({ pattern, pool: context.pool(pool) });
+    else exact.set(pattern, context.pool(pool));
+  }
+  // The longest of several that match says most.
+  below.sort((a, b) => b.pattern.length - a.pattern.length);
+  const rest = tcp.pool === undefined ? undefined : context.pool(tcp.pool);
+  return {
+    name,
+    peeks: exact.size + below.length > 0,
+    find: (serverName) =>
+      exact.get(serverName) ?? below.find(({ pattern }) => hostMatches(pattern, serverName))?.pool ?? rest,
+    pick: { scheduler: tcp.balance.scheduler, panic: 0, slowStart: 0, requests: tcp.limits.connections },
+    connect: tcp.connect,
+    idle: tcp.idle,
+    proxyProtocol: tcp.proxyProtocol,
+    counters: context.routeState(service, name).counters,
+  };
+}
+
 /** A service, ready for the engine. */
 export interface ServicePlan {
   readonly name: string;
   readonly settings: ProxySettings;
   readonly router: Router<RoutePlan>;
+  readonly tcp: TcpPlan | undefined;
   readonly log: AccessLog | undefined;
   readonly certificates: Certificates | undefined;
   /** 0 for none. */
@@ -201,6 +242,7 @@ export function compileService(
     name,
     settings: proxy,
     router: new Router(routes.map((route, i) => compileRoute(name, route, i, proxy, context, replaced))),
+    tcp: proxy.tcp && compileTcp(name, proxy.tcp, context),
     log: proxy.accessLog && context.log(proxy.accessLog.file, proxy.accessLog.format),
     certificates: proxy.tls && context.certificates(name, proxy.tls),
     requestIdField,

@@ -424,11 +424,22 @@ export const proxySchema = z
     const later = (path: (string | number)[], what: string): void => {
       context.addIssue({ code: "custom", path, message: `${what} is not supported by this version yet` });
     };
-    if (proxy.tcp !== undefined) later(["tcp"], "proxying of streams");
-    if (proxy.acceptProxyProtocol.length > 0) later(["acceptProxyProtocol"], "the PROXY protocol");
+    const refuse = (path: (string | number)[], message: string): void => {
+      context.addIssue({ code: "custom", path, message });
+    };
+    if (proxy.tcp !== undefined) {
+      if (proxy.tls !== undefined) refuse(["tls"], "TLS passes through a tcp service untouched; remove tls");
+      if (proxy.http2) refuse(["http2"], "a tcp service carries whatever its backends speak; remove http2");
+      if (proxy.tcp.pool === undefined && Object.keys(proxy.tcp.serverNames).length === 0)
+        refuse(["tcp"], "tcp needs a pool, serverNames or both");
+      if (proxy.tcp.balance.key !== "client") refuse(["tcp", "balance", "key"], "tcp hashes the client only");
+    }
     for (const [i, route] of (proxy.routes ?? []).entries()) {
-      if (route.upstream.proxyProtocol !== false)
-        later(["routes", i, "upstream", "proxyProtocol"], "the PROXY protocol");
+      if (route.upstream.proxyProtocol !== false && route.upstream.protocol === "http2")
+        refuse(
+          ["routes", i, "upstream", "proxyProtocol"],
+          "connections over HTTP/2 are shared by clients, so that none of them can announce one",
+        );
       if (route.mirror !== undefined) later(["routes", i, "mirror"], "mirroring");
       if (Array.isArray(route.compress) && route.compress.includes("zstd"))
         later(["routes", i, "compress"], "zstd (Node 20 has none)");

@@ -87,8 +87,8 @@ export class NetChannel implements Channel {
     });
   }
 
-  /** From a handle that the listener accepted. */
-  static accept(handle: object, handler: (channel: NetChannel) => ChannelHandler): NetChannel {
+  /** From a handle that the listener accepted; to be handed to its owner at once. */
+  static accept(handle: object): NetChannel {
     const forward = new ForwardingHandler();
     const channel = new NetChannel(
       forward,
@@ -96,7 +96,7 @@ export class NetChannel implements Channel {
         new Socket({ handle, allowHalfOpen: true, readable: true, writable: true, onread } as SocketOptions),
     );
     channel.socket.setNoDelay(true);
-    forward.target = handler(channel);
+    forward.target = nobody;
     return channel;
   }
 

@@ -1,3 +1,4 @@
+import type { IpAddress } from "../../base/addresses.ts";
 import type { Head } from "../http1/wire-head.ts";
 import { Field } from "../http1/wire-names.ts";
 import type { ServicePlan } from "../plan.ts";
@@ -14,9 +15,19 @@ export interface ClientInfo {
   readonly trusted: boolean;
   /** The lines of X-Forwarded-For and -Proto for a peer that is not trusted. */
   readonly lines: string;
+  /** `address` without a zone. */
+  readonly ip: IpAddress;
+  /** Where the client connected to. Asked for only where a PROXY header needs it: it costs a system call. */
+  to(): { readonly toAddress: IpAddress; readonly toPort: number };
 }
 
-export function clientInfo(service: ServicePlan, address: string, port: number, https: boolean): ClientInfo {
+export function clientInfo(
+  service: ServicePlan,
+  address: string,
+  port: number,
+  https: boolean,
+  to: ClientInfo["to"],
+): ClientInfo {
   const plain = plainAddress(address);
   const proto = https ? "https" : "http";
   return {
@@ -24,6 +35,8 @@ export function clientInfo(service: ServicePlan, address: string, port: number, 
     port,
     https,
     trusted: inPrefixes(service.settings.trustedProxies, plain),
+    ip: plain.replace(/%.*/, "") as IpAddress,
+    to,
     lines: `X-Forwarded-For: ${plain}\r\nX-Forwarded-Proto: ${proto}\r\n`,
   };
 }

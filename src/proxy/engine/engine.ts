@@ -3,9 +3,10 @@ import type { Clock, Timer } from "../../base/time.ts";
 import type { ReaderLimits } from "../http1/machine.ts";
 import { FieldNames } from "../http1/wire-names.ts";
 import { acquireHttp2 } from "../http2/upstream.ts";
+import { writeProxyHeader } from "../streams/wire-proxy-header.ts";
 import type { RoutePlan, ServicePlan } from "../plan.ts";
 import type { BackendState } from "./backend.ts";
-import { NetChannel } from "./channel.ts";
+import { NetChannel, latin1 } from "./channel.ts";
 import type { ClientInfo } from "./client-info.ts";
 import type { EngineCore, QueuedExchange, Upstream, UpstreamOwner } from "./ports.ts";
 import type { PoolState } from "./pool.ts";
@@ -16,6 +17,10 @@ import { connectTls } from "./upstream-tls.ts";
 /** How often deadlines are compared, in milliseconds: the worst lateness of a timeout. */
 const SWEEP_MS = 100;
 const HOSTS_KEPT = 1000;
+const NOTHING = new Uint8Array(0);
+
+const proxyHeader = (version: 1 | 2, client: ClientInfo): Uint8Array =>
+  writeProxyHeader(version, { address: client.ip, port: client.port, ...client.to() });
 const IDEMPOTENT_FIRST = new Set(["GET", "HEAD", "OPTIONS"]);
 
 export interface EngineEvents {
@@ -148,7 +153,9 @@ export class Engine implements EngineCore {
       upstream.reuse === "always" ||
       (upstream.reuse === "safe" &&
         (exchange.downstream.requests > 1 || IDEMPOTENT_FIRST.has(exchange.method)));
-    if (reuse && !exchange.upgrading) {
+    const announce = upstream.proxyProtocol;
+    // A connection that speaks for one client is not another's.
+    if (reuse && !exchange.upgrading && announce === false) {
       const { idle } = backend;
       for (let kept = idle.pop(); kept !== undefined; kept = idle.pop()) {
         if (kept.closed) continue;
@@ -156,11 +163,19 @@ export class Engine implements EngineCore {
         return kept as UpstreamConnection;
       }
     }
-    const made = new UpstreamConnection(this, backend, "", upstream.reuse === "never" ? 0 : upstream.idle);
+    const made = new UpstreamConnection(
+      this,
+      backend,
+      "",
+      upstream.reuse === "never" || announce !== false ? 0 : upstream.idle,
+    );
     made.start(exchange, this.now + timeouts.connect);
-    made.channel = upstream.tls
-      ? connectTls(backend, upstream.tls, exchange.host, made)
-      : NetChannel.connect(backend.address, backend.port, made);
+    const header = announce === false ? NOTHING : proxyHeader(announce, exchange.connection);
+    if (upstream.tls) made.channel = connectTls(backend, upstream.tls, exchange.host, made, header);
+    else {
+      made.out = latin1(header, 0, header.length);
+      made.channel = NetChannel.connect(backend.address, backend.port, made);
+    }
     return made;
   }
 

@@ -1,7 +1,12 @@
 import { type Server, Socket, createServer } from "node:net";
 import { type TLSSocket, type Server as TlsServer, createServer as createTlsServer } from "node:tls";
-import type { ServicePlan } from "../plan.ts";
-import { NetChannel, StreamChannel } from "./channel.ts";
+import type { IpAddress } from "../../base/addresses.ts";
+import type { ServicePlan, TcpPlan } from "../plan.ts";
+import { inPrefixes } from "../routing/policy-match.ts";
+import { TcpStream } from "../streams/tcp.ts";
+import { HELLO_MOST, readClientHello } from "../streams/wire-client-hello.ts";
+import { PROXY_HEADER_MOST, readProxyHeader } from "../streams/wire-proxy-header.ts";
+import { NetChannel, StreamChannel, plainAddress } from "./channel.ts";
 import { ClientConnection } from "./client.ts";
 import { type ClientInfo, clientInfo } from "./client-info.ts";
 import { Greeting, type Verdict } from "./greeting.ts";
@@ -14,6 +19,16 @@ export type ListenAt =
 
 /** Most bytes that are read to find out what a connection is. */
 const GREETING = 16_384;
+
+const NOTHING = Buffer.alloc(0);
+
+/** The socket below TLS, which Node keeps but does not publish. */
+type ParentedSocket = TLSSocket & { _parent?: Socket };
+
+const endOf = (socket: Socket): { toAddress: IpAddress; toPort: number } => ({
+  toAddress: plainAddress(socket.localAddress ?? "0.0.0.0").replace(/%.*/, "") as IpAddress,
+  toPort: socket.localPort ?? 0,
+});
 
 interface AcceptingServer extends Server {
   _handle?: { onconnection?: (status: number, handle: object | undefined) => void };
@@ -86,24 +101,75 @@ export class Listener implements ListenerCore {
     const engine = this.#engine;
     engine.tick();
     this.accepted++;
-    const { limits } = this.service.settings;
-    if (this.service.certificates !== undefined) {
-      this.#tls ??= this.#makeTls();
-      this.#tls.emit(
-        "connection",
-        new Socket({ handle, noDelay: true } as ConstructorParameters<typeof Socket>[0]),
-      );
+    const { service } = this;
+    const { limits, acceptProxyProtocol } = service.settings;
+    if (service.certificates !== undefined && acceptProxyProtocol.length === 0) {
+      this.#secure(new Socket({ handle, noDelay: true } as ConstructorParameters<typeof Socket>[0]));
       return;
     }
-    NetChannel.accept(handle, (channel) => {
-      if (this.clients.size >= limits.connections) {
-        engine.event("refused.connections");
-        queueMicrotask(() => channel.destroy());
-      }
-      const info = clientInfo(this.service, channel.remoteAddress, channel.remotePort, false);
-      if (!this.service.settings.http2) return new ClientConnection(engine, this, channel, info);
-      return new Greeting(engine, this, channel, GREETING, (bytes) => this.#plain(channel, info, bytes));
-    });
+    const channel = NetChannel.accept(handle);
+    if (this.clients.size >= limits.connections) {
+      engine.event("refused.connections");
+      channel.destroy();
+      return;
+    }
+    if (inPrefixes(acceptProxyProtocol, channel.remoteAddress)) {
+      this.#greet(channel, NOTHING, PROXY_HEADER_MOST + GREETING, (bytes) => this.#announced(channel, bytes));
+      return;
+    }
+    const { remoteAddress, remotePort } = channel;
+    this.#enter(
+      channel,
+      NOTHING,
+      this.#info(remoteAddress, remotePort, () => endOf(channel.socket)),
+    );
+  }
+
+  #info(address: string, port: number, to: ClientInfo["to"]): ClientInfo {
+    return clientInfo(this.service, address, port, this.service.certificates !== undefined, to);
+  }
+
+  #greet(channel: NetChannel, first: Buffer, most: number, look: (bytes: Buffer) => Verdict): void {
+    const greeting = new Greeting(this.#engine, this, channel, most, look);
+    channel.handTo(greeting);
+    if (first.length > 0) greeting.onBytes(first, first.length);
+  }
+
+  #refuse(reason: string): Verdict {
+    this.#engine.event(`refused.${reason}`);
+    return "refuse";
+  }
+
+  /** A proxy in front says who the client is. */
+  #announced(channel: NetChannel, bytes: Buffer): Verdict {
+    const reading = readProxyHeader(bytes);
+    if (reading.kind === "more") return "more";
+    if (reading.kind === "fault") return this.#refuse(reading.reason);
+    const { of, length } = reading;
+    const info =
+      of === undefined
+        ? this.#info(channel.remoteAddress, channel.remotePort, () => endOf(channel.socket))
+        : this.#info(of.address, of.port, () => of);
+    return () => this.#enter(channel, bytes.subarray(length), info);
+  }
+
+  /** What the service speaks begins here, with the bytes that came already. */
+  #enter(channel: NetChannel, first: Buffer, info: ClientInfo): void {
+    const { service } = this;
+    if (service.certificates !== undefined) {
+      this.#enterTls(channel, first, info);
+    } else if (service.tcp !== undefined) {
+      const { tcp } = service;
+      if (tcp.peeks)
+        this.#greet(channel, first, HELLO_MOST, (bytes) => this.#hello(channel, tcp, info, bytes));
+      else this.#stream(channel, tcp, info, "", first);
+    } else if (service.settings.http2) {
+      this.#greet(channel, first, GREETING, (bytes) => this.#plain(channel, info, bytes));
+    } else {
+      const client = new ClientConnection(this.#engine, this, channel, info);
+      channel.handTo(client);
+      if (first.length > 0) client.onBytes(first, first.length, true);
+    }
   }
 
   /** HTTP/1.1 or HTTP/2 with prior knowledge, on one port: the first bytes tell. */
@@ -116,6 +182,47 @@ export class Listener implements ListenerCore {
       channel.handTo(client);
       client.onBytes(bytes, bytes.length, true);
     };
+  }
+
+  /** TLS that passes through: its server name chooses the pool. */
+  #hello(channel: NetChannel, tcp: TcpPlan, info: ClientInfo, bytes: Buffer): Verdict {
+    const reading = readClientHello(bytes);
+    if (reading.kind === "more") return "more";
+    if (reading.kind === "hello") return () => this.#stream(channel, tcp, info, reading.serverName, bytes);
+    // What is not TLS may still be for the pool that takes everything else.
+    if (reading.reason === "not-tls" && tcp.find("") !== undefined) {
+      return () => this.#stream(channel, tcp, info, "", bytes);
+    }
+    return this.#refuse(reading.reason);
+  }
+
+  #stream(channel: NetChannel, plan: TcpPlan, info: ClientInfo, serverName: string, first: Buffer): void {
+    const pool = plan.find(serverName);
+    if (pool === undefined) {
+      this.#engine.event("refused.no-route");
+      channel.destroy();
+      return;
+    }
+    const stream = new TcpStream(this.#engine, this, channel, info, { plan, serverName, pool, first });
+    channel.handTo(stream.handler);
+    stream.begin();
+  }
+
+  /** Clients whose PROXY header was read before their TLS. */
+  readonly #introduced = new WeakMap<object, ClientInfo>();
+
+  #enterTls(channel: NetChannel, first: Buffer, info: ClientInfo): void {
+    const socket = channel.release(first);
+    this.#introduced.set(socket, info);
+    // Not within the read that brought the first bytes: TLS takes the handle over.
+    setImmediate(() => {
+      if (!socket.destroyed) this.#secure(socket);
+    });
+  }
+
+  #secure(socket: Socket): void {
+    this.#tls ??= this.#makeTls();
+    this.#tls.emit("connection", socket);
   }
 
   #http2(socket: Socket, info: ClientInfo): void {
@@ -167,32 +274,20 @@ export class Listener implements ListenerCore {
     const engine = this.#engine;
     engine.tick();
     const remote = { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 };
+    const info =
+      this.#introduced.get((socket as ParentedSocket)._parent ?? socket) ??
+      this.#info(remote.address, remote.port, () => endOf(socket));
     if (this.clients.size >= this.service.settings.limits.connections || this.draining) {
       engine.event("refused.connections");
       socket.destroy();
       return;
     }
     if (socket.alpnProtocol === "h2") {
-      const client = new Http2Connection(
-        engine,
-        this,
-        socket,
-        clientInfo(this.service, remote.address, remote.port, true),
-      );
+      const client = new Http2Connection(engine, this, socket, info);
       if (this.draining) client.drain();
       return;
     }
-    StreamChannel.over(
-      socket,
-      remote,
-      (channel) =>
-        new ClientConnection(
-          engine,
-          this,
-          channel,
-          clientInfo(this.service, remote.address, remote.port, true),
-        ),
-    );
+    StreamChannel.over(socket, remote, (channel) => new ClientConnection(engine, this, channel, info));
   }
 
   closed(client: Closable): void {

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { isIP } from "node:net";
+import { connect as connectTcp, isIP } from "node:net";
 import { connect, createSecureContext, type SecureContext, type TLSSocket } from "node:tls";
 import type { RouteSettings } from "../../contracts/site.ts";
 import type { BackendState } from "./backend.ts";
@@ -16,8 +16,9 @@ export function connectTls(
   settings: UpstreamTls,
   host: string,
   handler: ChannelHandler,
+  before: Uint8Array,
 ): Channel {
-  const socket = tlsSocket(backend, settings, settings.serverName ?? host, "http/1.1");
+  const socket = tlsSocket(backend, settings, settings.serverName ?? host, "http/1.1", before);
   const channel = new StreamChannel(socket, { address: backend.address, port: backend.port }, handler);
   socket.once("secureConnect", () => handler.onConnect());
   return channel;
@@ -28,6 +29,8 @@ export function tlsSocket(
   settings: UpstreamTls,
   name: string,
   protocol: "http/1.1" | "h2",
+  /** Goes out before TLS begins: a PROXY header. */
+  before?: Uint8Array,
 ): TLSSocket {
   let context = contexts.get(settings);
   if (context === undefined) {
@@ -40,9 +43,11 @@ export function tlsSocket(
     });
     contexts.set(settings, context);
   }
+  const to = { host: backend.address, port: backend.port };
+  const socket = before === undefined || before.length === 0 ? undefined : connectTcp(to);
+  if (socket !== undefined) socket.write(before!);
   return connect({
-    host: backend.address,
-    port: backend.port,
+    ...(socket === undefined ? to : { socket }),
     secureContext: context,
     rejectUnauthorized: settings.verify,
     ALPNProtocols: [protocol],

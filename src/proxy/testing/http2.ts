@@ -1,3 +1,4 @@
+import type { Duplex } from "node:stream";
 import { type ClientHttp2Session, type OutgoingHttpHeaders, connect } from "node:http2";
 
 export interface Http2Answer {
@@ -9,11 +10,15 @@ export interface Http2Answer {
   reset: number;
 }
 
-export function http2Client(port: number, secure?: boolean): ClientHttp2Session {
+/** `secure`: TLS, or a socket that speaks it already. */
+export function http2Client(port: number, secure?: boolean | Duplex): ClientHttp2Session {
+  const tls = { servername: "shop.example", rejectUnauthorized: false };
   const session =
-    secure === true
-      ? connect(`https://127.0.0.1:${port}`, { servername: "shop.example", rejectUnauthorized: false })
-      : connect(`http://127.0.0.1:${port}`);
+    typeof secure === "object"
+      ? connect("https://shop.example", { createConnection: () => secure })
+      : secure === true
+        ? connect(`https://127.0.0.1:${port}`, tls)
+        : connect(`http://127.0.0.1:${port}`);
   session.on("error", () => undefined);
   return session;
 }
