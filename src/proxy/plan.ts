@@ -44,6 +44,7 @@ export interface RoutePlan {
   readonly budget: RetryBudget;
   readonly limiter:
     { readonly buckets: RateLimiter; readonly key: KeyKind; readonly status: number } | undefined;
+  readonly mirror: { readonly pool: PoolState; readonly share: number } | undefined;
   readonly middleware: readonly Middleware[];
   readonly bodyLimit: number;
   readonly counters: Counters;
@@ -192,6 +193,7 @@ function compileRoute(
       limit === undefined || state.limiter === undefined
         ? undefined
         : { buckets: state.limiter, key: compileKey(limit.key, names), status: limit.status },
+    mirror: settings.mirror && { pool: context.pool(settings.mirror.pool), share: settings.mirror.share },
     middleware: settings.middleware,
     bodyLimit: settings.body ?? proxy.limits.body,
     counters: state.counters,

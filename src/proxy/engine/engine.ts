@@ -8,7 +8,15 @@ import type { RoutePlan, ServicePlan } from "../plan.ts";
 import type { BackendState } from "./backend.ts";
 import { NetChannel, latin1 } from "./channel.ts";
 import type { ClientInfo } from "./client-info.ts";
-import type { EngineCore, QueuedExchange, Upstream, UpstreamOwner } from "./ports.ts";
+import { Mirrors } from "./mirror.ts";
+import type {
+  EngineCore,
+  MirroredRequest,
+  QueuedExchange,
+  RequestSource,
+  Upstream,
+  UpstreamOwner,
+} from "./ports.ts";
 import type { PoolState } from "./pool.ts";
 import { Sweep } from "./sweep.ts";
 import { UpstreamConnection } from "./upstream.ts";
@@ -38,6 +46,7 @@ export class Engine implements EngineCore {
   readonly responseLimits: ReaderLimits = { head: 65_536, fields: 200, bodyOnGet: true };
   readonly #notices: EngineEvents;
   readonly #pools: ReadonlyMap<string, PoolState>;
+  readonly #mirrors = new Mirrors(this);
   readonly #hosts = new Map<string, string>();
   /** The monotonic clock as of the last `tick`. */
   now: number;
@@ -91,6 +100,10 @@ export class Engine implements EngineCore {
   freed(backend: BackendState): void {
     const pool = this.#pools.get(backend.pool);
     if (pool !== undefined && pool.queue.length > 0) this.#serveQueue(pool);
+  }
+
+  mirror(original: RequestSource & MirroredRequest, route: RoutePlan): void {
+    this.#mirrors.copy(original, route);
   }
 
   stop(): void {

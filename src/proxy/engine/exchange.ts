@@ -178,6 +178,7 @@ export class Exchange implements TriesHost, MatchInput, MiddlewareHost, Compress
       return;
     }
     if (route.rewrite !== undefined) this.target = route.rewrite(this.target);
+    if (route.mirror !== undefined) this.#engine.mirror(this, route);
     this.#tries.start(route);
   }
 
@@ -447,7 +448,7 @@ export class Exchange implements TriesHost, MatchInput, MiddlewareHost, Compress
     this.status = status;
     this.responding = true;
     if (reason !== "") this.#engine.event(`refused.${reason.split(":")[0]}`);
-    if (this.grpc && this.downstream.version === 2) {
+    if (this.downstream.version === 2 && isGrpc(this.head.get(Field.contentType))) {
       this.#replyGrpc(status, reason);
       return;
     }

@@ -76,6 +76,23 @@ export interface QueuedExchange extends Waiter {
   flushRequest(): void;
 }
 
+/** What a copy of a request is made from, besides its fields. */
+export interface MirroredRequest {
+  readonly host: string;
+  readonly target: string;
+  readonly client: string;
+  readonly upgrading: boolean;
+}
+
+/** What the fields of a request to a backend are made of. */
+export interface RequestSource {
+  readonly head: Head;
+  readonly service: ServicePlan;
+  readonly connection: ClientInfo;
+  readonly id: string;
+  readonly view: { readonly dropped: string[] | undefined; readonly lines: string } | undefined;
+}
+
 /** The engine as connections and exchanges see it. */
 export interface EngineCore {
   readonly clock: Clock;
@@ -95,6 +112,8 @@ export interface EngineCore {
   freed(backend: BackendState): void;
   failed(backend: BackendState, route: RoutePlan): void;
   middlewareFailed(route: string, error: unknown): void;
+  /** Sends a copy where the route asks for one. */
+  mirror(original: RequestSource & MirroredRequest, route: RoutePlan): void;
   faulty(service: ServicePlan, info: ClientInfo, status: number, reason: string, bytes: number): void;
 }
 

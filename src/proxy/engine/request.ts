@@ -1,23 +1,14 @@
 import { Framing, type Head } from "../http1/wire-head.ts";
 import { Field } from "../http1/wire-names.ts";
 import type { Trailer } from "../http1/machine.ts";
-import type { RoutePlan, ServicePlan } from "../plan.ts";
+import type { RoutePlan } from "../plan.ts";
 import { latin1 } from "./channel.ts";
-import { type ClientInfo, forwardedLines } from "./client-info.ts";
+import { forwardedLines } from "./client-info.ts";
 import { keptLines } from "./lines.ts";
-import type { EngineCore, Upstream } from "./ports.ts";
+import type { EngineCore, RequestSource, Upstream } from "./ports.ts";
 
 /** Kept of a request's body while there is no backend that takes it; then the client is paused. */
 const HOLD = 65_536;
-
-/** What the request's fields are made of. */
-export interface RequestSource {
-  readonly head: Head;
-  readonly service: ServicePlan;
-  readonly connection: ClientInfo;
-  readonly id: string;
-  readonly view: { readonly dropped: string[] | undefined; readonly lines: string } | undefined;
-}
 
 /** The request's fields as they go to a backend, without Host and without those that frame the message. */
 export function requestFields(source: RequestSource, route: RoutePlan, engine: EngineCore): string {
