@@ -110,6 +110,8 @@ export class NetChannel implements Channel {
     this.handTo(nobody);
     this.#dedicated = true;
     this.socket.pause();
+    // Whoever takes it ends with its peer: only the engine knows what half a connection is good for.
+    this.socket.allowHalfOpen = false;
     if (bytes.length > 0) this.socket.unshift(bytes);
     return this.socket;
   }

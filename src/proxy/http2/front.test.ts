@@ -1,3 +1,4 @@
+import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { type ClientHttp2Session, constants } from "node:http2";
 import type { Socket } from "node:net";
@@ -28,6 +29,7 @@ afterEach(async () => {
   await cleanUp();
 });
 
+const curl = String(spawnSync("curl", ["--version"]).stdout).includes("HTTP2");
 const OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 describe("HTTP/2 on a plain port", () => {
@@ -233,6 +235,19 @@ describe("HTTP/2 on a plain port", () => {
     });
     expect(sent).toBeLessThan(30_000_000);
     stream.close();
+  });
+
+  it.skipIf(!curl)("serves curl, and ends with it though it half closes", async () => {
+    const backend = await startAnswering(OK);
+    const { port, proxy } = await startProxy(
+      { http2: true, pool: "apps" },
+      { apps: { backends: { a: backend.at } } },
+    );
+    const child = spawn("curl", ["-s", "--http2-prior-knowledge", `http://127.0.0.1:${port}/`]);
+    let text = "";
+    child.stdout.on("data", (chunk: Buffer) => (text += chunk.toString()));
+    await eventually(() => text === "ok" && child.exitCode === 0);
+    await eventually(() => proxy.metrics().gauges["client_connections"] === 0);
   });
 
   it("closes idle connections and refuses garbage after the preface", async () => {
