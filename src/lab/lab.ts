@@ -215,11 +215,29 @@ export class Lab {
     if (withSubject) await this.subject.start(node);
   }
 
-  /** Who is Active: the one node that has every virtual address; undefined while that is not so. */
-  get active(): string | undefined {
-    const owners = this.plan.virtual.map(({ address }) => this.observer.owners(address));
+  /** The one node that has every virtual address of a router; undefined while that is not so. */
+  #holder(router: string): string | undefined {
+    const owners = this.plan.virtual
+      .filter((one) => one.router === router)
+      .map(({ address }) => this.observer.owners(address));
     const [first] = owners[0] ?? [];
     return owners.every((one) => one.length === 1 && one[0] === first) ? first : undefined;
+  }
+  get #holders(): (string | undefined)[] {
+    return [...new Set(this.plan.virtual.map(({ router }) => router))].map((router) => this.#holder(router));
+  }
+
+  /** Who is Active, for the first router where there are several; undefined while a router has no one holder. */
+  get active(): string | undefined {
+    const holders = this.#holders;
+    return holders.includes(undefined) ? undefined : holders[0];
+  }
+
+  /** What a node says where every router is held: `mixed` while it holds some. */
+  #due(node: string): string {
+    const holders = this.#holders;
+    if (holders.every((holder) => holder === node)) return "active";
+    return holders.includes(node) ? "mixed" : "backup";
   }
 
   /** The node's role as it last told. */
@@ -227,16 +245,14 @@ export class Lab {
     return this.subject.roles().findLast((event) => event.node === node)?.role;
   }
 
-  /** Waits until one node is Active and every other a Backup, for 300 ms in a row. */
+  /** Waits until every router has one Active, and the nodes say the same, for 300 ms in a row. */
   async steady(within = STEADY_WITHIN): Promise<string> {
     const until = hostClock.monotonic() + within;
     let since = hostClock.monotonic();
     let last: string | undefined;
     while (hostClock.monotonic() < until) {
       const active = this.active;
-      const settled =
-        active !== undefined &&
-        this.nodes.every((node) => this.role(node) === (node === active ? "active" : "backup"));
+      const settled = active !== undefined && this.nodes.every((node) => this.role(node) === this.#due(node));
       if (!settled || active !== last) since = hostClock.monotonic();
       last = active;
       if (settled && hostClock.monotonic() - since >= 300) return active;

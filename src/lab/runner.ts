@@ -4,7 +4,7 @@ import { OperationalError, messageOf } from "../base/errors.ts";
 import { systemRandom } from "../base/random.ts";
 import type { DrillBudget, DrillRun, TimelineEntry } from "../contracts/drills.ts";
 import type { Site } from "../contracts/site.ts";
-import type { Drill } from "./drills/drill.ts";
+import type { Drill, Promises } from "./drills/drill.ts";
 import type { Cast } from "./faults/fault.ts";
 import { hostClock } from "./host-clock.ts";
 import type { Lab } from "./lab.ts";
@@ -151,11 +151,20 @@ export class Runner {
     await this.#lab.steady().catch(() => {});
   }
 
+  /** A node that has just started has its peers' connections only in a moment, and preempts only then. */
+  async #inSync({ activeDown, interval }: Promises): Promise<void> {
+    if (this.#lab.site.flows === undefined) return;
+    for (const node of this.#lab.nodes) await this.#lab.subject.synced(node);
+    await sleep(activeDown + 2 * interval);
+    await this.#lab.steady();
+  }
+
   async #watch(drill: Drill, repeat: number): Promise<WatchedRun> {
     const lab = this.#lab;
     const promises = promisesOf(lab.site);
     await lab.steady();
     await drill.prepare?.(lab);
+    await this.#inSync(promises);
     const cast = await this.#cast();
     const usual = usualStreams(lab.plan);
     await this.#probers.begin(drill.streams?.(usual, lab) ?? usual);

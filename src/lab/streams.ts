@@ -5,14 +5,20 @@ import type { LabPlan, ProbeTarget } from "./topology.ts";
 /** ms after which a probe has failed; below Linux's first SYN retransmission (1 s). */
 const DEADLINE = 200;
 
-/** What is asked during a drill: the first TCP and UDP listener of each family. */
+/** What is asked during a drill: the first TCP and UDP listener of each router and family. */
 export function usualStreams(plan: LabPlan, interval = 10): StreamSpec[] {
-  const first = (protocol: "tcp" | "udp", family: Family): ProbeTarget | undefined =>
-    plan.targets.find((one) => one.protocol === protocol && ipFamily(one.address) === family);
+  const routerOf = (target: ProbeTarget): string =>
+    plan.virtual.find(({ address }) => address === target.address)?.router ?? "";
+  const first = (protocol: "tcp" | "udp", family: Family, router: string): ProbeTarget | undefined =>
+    plan.targets.find(
+      (one) => one.protocol === protocol && ipFamily(one.address) === family && routerOf(one) === router,
+    );
   const families: Family[] = [4, 6];
-  return families.flatMap((family) => {
-    const tcp = first("tcp", family);
-    const udp = first("udp", family);
+  const routers = [...new Set(plan.targets.map(routerOf))];
+  const both = families.flatMap((family) => routers.map((router) => ({ family, router })));
+  return both.flatMap(({ family, router }) => {
+    const tcp = first("tcp", family, router);
+    const udp = first("udp", family, router);
     const suffix = family === 6 ? " v6" : "";
     const common = (one: ProbeTarget) => ({
       address: one.address,

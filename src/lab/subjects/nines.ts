@@ -122,8 +122,16 @@ export class Nines implements Subject {
   }
 
   async switchover(from: string, to: string): Promise<void> {
-    for (const router of Object.keys(this.#lab.site.virtualRouters))
-      await askControl(this.runtime(from), "POST", "/v1/switchover", { router, to }, 10_000);
+    const { routers } = (await askControl(
+      this.runtime(from),
+      "GET",
+      "/v1/status",
+      undefined,
+      2000,
+    )) as NodeStatus;
+    for (const { router, state } of routers)
+      if (state === "active")
+        await askControl(this.runtime(from), "POST", "/v1/switchover", { router, to }, 10_000);
   }
 
   /** Nothing was stopped: the old Active is a Backup already. */
