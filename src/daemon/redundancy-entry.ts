@@ -4,10 +4,11 @@ import { join } from "node:path";
 import { OperationalError, messageOf } from "../base/errors.ts";
 import type { FlowsToRedundancy, FlushRequest } from "../contracts/flows.ts";
 import type { BrainToRedundancy, RedundancyPlan, RedundancyToBrain } from "../contracts/redundancy.ts";
+import { ConnectionPin } from "../linux/nftables/pin.ts";
 import { lockProgram } from "../linux/realtime.ts";
 import { decodeFromNode, decodePlan } from "../redundancy/decode.ts";
 import { RedundancyService, type StopMode } from "../redundancy/service.ts";
-import { runChild } from "./child.ts";
+import { type ChildContext, runChild } from "./child.ts";
 import { type JsonLink, serveLinks } from "./link.ts";
 
 /** Kept beside the runtime files: with it the addresses are served without a brain, after a reboot as well. */
@@ -99,13 +100,26 @@ runChild(async (context) => {
       };
     },
   );
+  const pin = pinConnections(context);
   context.onStop(async (mode) => {
     server.close();
+    pin?.close();
     await stop(mode);
   });
   await service.idle;
   context.ready();
 });
+
+/** While no brain owns the forwarder's tables, a flush of the ruleset shall not end the connections. */
+function pinConnections({ clock, log }: Pick<ChildContext, "clock" | "log">): ConnectionPin | undefined {
+  const problem = (reason: string): void => log.warn({ event: "redundancy.connections_not_pinned", reason });
+  try {
+    return ConnectionPin.open(clock, "nines", problem);
+  } catch (error) {
+    problem(messageOf(error));
+    return undefined;
+  }
+}
 
 function parseJson(text: string): unknown {
   try {

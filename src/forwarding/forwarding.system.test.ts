@@ -121,4 +121,26 @@ describe.skipIf(!canNamespace("nft"))("the forwarder with real packets", () => {
     expect(seen.reasons[0]).toBe("unhealthy");
     expect(seen.problem).toBe("");
   });
+
+  it("loses no connection when somebody flushes the ruleset while no process owns the tables", async () => {
+    const scenario = new URL("testing/between-scenario.ts", import.meta.url);
+    interface Between {
+      readonly before: Tally;
+      readonly flushed: string;
+      readonly meanwhile: Tally;
+      readonly after: Tally;
+      readonly fresh: Tally;
+      readonly problems: string[];
+      readonly end: string;
+    }
+    const pinned = await runScenario<Between>(scenario, 60_000, ["pinned"]);
+    expect(sum(pinned.before)).toBe(30);
+    // Ours went, the pin stays, and every stream is still where it was.
+    expect(pinned.flushed).not.toMatch(/nines$/m);
+    expect([pinned.meanwhile, pinned.after]).toEqual([pinned.before, pinned.before]);
+    expect([sum(pinned.fresh), pinned.problems, pinned.end]).toEqual([10, [""], ""]);
+    // Control: without the pin they are lost.
+    const loose = await runScenario<Between>(scenario, 60_000, ["loose"]);
+    expect([sum(loose.before), loose.meanwhile]).toEqual([30, { closed: 30 }]);
+  }, 120_000);
 });
