@@ -181,4 +181,32 @@ END`);
     expect(await table.delete(flows)).toEqual([]);
     expect(Conntrack.occupancy()?.count).toBe(before);
   });
+
+  it("events go on after an overrun, which is told", async () => {
+    const overruns: string[] = [];
+    const ended = new Set<number>();
+    const events = FlowEvents.open({
+      clock,
+      mark: ours,
+      onFlow: () => undefined,
+      onEnd: (flow) => ended.add(flow.original.sourcePort),
+      onOverrun: () => overruns.push("told"),
+      receiveBuffer: 32_768,
+    });
+    const flows = Array.from({ length: 4000 }, (_, i) => plan(40_000 + i));
+    await table.create(flows);
+    // In one turn of the event loop: its socket cannot be read meanwhile.
+    sh("conntrack -D --mark 0x4e000001/0xff0000ff >/dev/null 2>&1");
+    for (let i = 0; i < 200 && overruns.length === 0; i++) await sleep(50);
+    expect(overruns.length).toBeGreaterThan(0);
+    // Until it has calmed down; then it hears again.
+    const last = plan(45_000);
+    for (let i = 0; i < 100 && !ended.has(last.original.sourcePort); i++) {
+      await table.create([last]);
+      await table.delete([last]);
+      await sleep(50);
+    }
+    expect(ended.has(last.original.sourcePort)).toBe(true);
+    events.close();
+  });
 });

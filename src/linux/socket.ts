@@ -185,8 +185,10 @@ export class Socket {
     check(native().watchStart(this.#watch, events, this.#ready), "watch");
   }
   readonly #ready = (events: number): void => {
-    // An error of the poll itself (negative) is shown by the next read.
+    // Where a socket has an error (events lost, a link that went down) libuv reports it and stops watching: the next
+    // read shows the error, and the watch is begun anew, or the socket would be deaf from then on.
     if (events < 0 || (events & READABLE) !== 0) this.#readable?.();
     if (events > 0 && (events & WRITABLE) !== 0) this.#writable?.();
+    if (events < 0) this.#arm();
   };
 }
