@@ -69,7 +69,7 @@ if (only !== "changes") {
   add("bulk", "cpu", "s per GB, all", (one) => one.bulk.cpu);
   add(
     "bulk",
-    "cpu-balancer",
+    "cpu-balancer-bulk",
     "s per GB, of the balancer",
     (one, direct) => one.bulk.cpu - direct.bulk.cpu,
     between,
@@ -81,7 +81,7 @@ if (only !== "changes") {
     const aim = against === "haproxy" ? 0.2 : null;
     ratios.push(
       ...ratioOf(rows, ["a connection each", "cpu-balancer", "nines", against], aim),
-      ...ratioOf(rows, ["bulk", "cpu-balancer", "nines", against], aim),
+      ...ratioOf(rows, ["bulk", "cpu-balancer-bulk", "nines", against], aim),
       ...ratioOf(rows, ["a connection each", "connections", "nines", against], null),
       ...ratioOf(rows, ["one connection at a time", "p99", "nines", against], null),
     );
