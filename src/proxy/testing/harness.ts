@@ -27,6 +27,9 @@ export function siteOf(proxy: ProxyInput, pools: Record<string, PoolInput>): Pro
 
 const cleanups: (() => Promise<void> | void)[] = [];
 
+/** Done by `cleanUp`, the last first. */
+export const onCleanUp = (cleanup: () => Promise<void> | void): void => void cleanups.push(cleanup);
+
 /** To be called after each test. */
 export async function cleanUp(): Promise<void> {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();

@@ -20,6 +20,18 @@ export interface Reading {
 
 export const bytesOf = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text, "latin1"));
 
+/** The bytes in pieces of these sizes, over and over. */
+export const chunked = (bytes: Uint8Array, sizes: readonly number[]): Uint8Array[] => {
+  const chunks: Uint8Array[] = [];
+  let at = 0;
+  for (let i = 0; at < bytes.length; i++) {
+    const size = sizes[i % sizes.length] ?? 1;
+    chunks.push(bytes.subarray(at, at + size));
+    at += size;
+  }
+  return chunks;
+};
+
 /** Reads a stream given in chunks to its end, as text. */
 export function read(
   role: "request" | "response",
