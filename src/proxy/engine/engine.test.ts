@@ -333,7 +333,7 @@ describe("when a backend fails", () => {
   it("times out with 504, and with 503 in a queue", async () => {
     const at = await startRaw((socket) => socket.on("data", () => {}));
     const { port } = await startProxy(
-      { routes: [{ pool: "apps", timeouts: { response: "150ms" }, limits: { requests: 1, wait: "60ms" } }] },
+      { routes: [{ pool: "apps", timeouts: { response: "1500ms" }, limits: { requests: 1, wait: "60ms" } }] },
       { apps: { backends: { a: at } } },
     );
     const answers = await Promise.all([ask(port, CLOSE), ask(port, CLOSE)]);

@@ -84,6 +84,25 @@ describe("refuses, with a reason", () => {
   });
 });
 
+// Found by fuzzing: the reason depended on how the bytes came.
+describe("gives one reason however the bytes come", () => {
+  it.each([
+    [
+      "a fault beyond the limit",
+      `GET / HTTP/1.1\r\nHost: x\r\nA: ${"a".repeat(17_000)}\r\n\0\r\n\r\n`,
+      "head-too-large",
+    ],
+    [
+      "a trailer that is broken and never ends",
+      "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b\r\n\r\r\n",
+      "bare-cr",
+    ],
+  ])("%s", (_, stream, fault) => {
+    expect(readText("request", stream).fault).toBe(fault);
+    expect(read("request", chunked(bytesOf(stream), [1])).fault).toBe(fault);
+  });
+});
+
 describe("responses", () => {
   const body = (text: string): string | undefined => readText("response", text).messages[0]?.body;
 

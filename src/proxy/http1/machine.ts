@@ -229,7 +229,9 @@ export class Http1Reader {
     if (this.#state === State.fault) return Signal.fault;
     if (this.#state === State.raw) return Signal.need;
     // The head that did not end may be broken by itself, and that reason says more.
-    if (this.#state === State.start && this.#parseHead(this.#at) < 0) return Signal.fault;
+    if (this.#state === State.start && this.#parseWithinLimit() < 0) return Signal.fault;
+    if (this.#state === State.trailers && this.#parseTrailers() < 0)
+      return this.#fail(this.#trailerParser!.fault!);
     return this.#fail("truncated");
   }
 
@@ -272,14 +274,13 @@ export class Http1Reader {
     if (this.#searched > 0 && !this.#worthParsing()) {
       if (this.pending <= this.#limits.head) return this.#need();
     }
-    const end = this.#parseHead(this.#at);
+    const end = this.#parseWithinLimit();
     if (end < 0) return Signal.fault;
     if (end === 0) {
       if (this.pending > this.#limits.head) return this.#fail("head-too-large");
       this.#searched = this.pending;
       return this.#need();
     }
-    if (end - this.#at > this.#limits.head) return this.#fail("head-too-large");
     this.#searched = 0;
     this.#skipped = false;
     return this.#understand(end);
@@ -294,6 +295,16 @@ export class Http1Reader {
     }
     this.#searched = this.pending;
     return false;
+  }
+
+  /** What lies beyond the limit is not looked at: the reason is the same however the bytes come. */
+  #parseWithinLimit(): number {
+    if (this.pending <= this.#limits.head) return this.#parseHead(this.#at);
+    const all = this.#end;
+    this.#end = this.#at + this.#limits.head;
+    const end = this.#parseHead(this.#at);
+    if (end >= 0) this.#end = all;
+    return end;
   }
 
   /** The offset after the head, 0 for incomplete, -1 with the fault. */
@@ -461,6 +472,14 @@ export class Http1Reader {
     }
   }
 
+  /** The offset after the trailer section, 0 for incomplete, -1 with the parser's fault. */
+  #parseTrailers(): number {
+    // A parser of its own: the head's fields stay readable until the message has ended.
+    this.#trailerParser ??= new FieldParser(this.#names, Math.min(this.#limits.fields, 32));
+    const end = Math.min(this.#end, this.#at + this.#limits.head);
+    return this.#trailerParser.parse(this.bytes, this.#at, this.#at, end);
+  }
+
   #readTrailers(): SignalKind {
     if (this.pending === 0) return this.#need();
     const { bytes } = this;
@@ -473,12 +492,10 @@ export class Http1Reader {
       return this.next();
     }
     if (this.#searched > 0 && !this.#worthParsing() && this.pending <= this.#limits.head) return this.#need();
-    // A parser of its own: the head's fields stay readable until the message has ended.
-    this.#trailerParser ??= new FieldParser(this.#names, Math.min(this.#limits.fields, 32));
-    const parser = this.#trailerParser;
-    const end = parser.parse(bytes, start, start, this.#end);
+    const end = this.#parseTrailers();
+    const parser = this.#trailerParser!;
     if (end < 0) return this.#fail(parser.fault!);
-    if (end === 0 || end - start > this.#limits.head) {
+    if (end === 0) {
       if (this.pending > this.#limits.head) return this.#fail("head-too-large");
       this.#searched = this.pending;
       return this.#need();
