@@ -100,6 +100,25 @@ describe("HTTP/2 on a plain port", () => {
     }
   });
 
+  it("sends what it read, though the next read comes before it has gone", async () => {
+    const pieces = Array.from({ length: 400 }, (_, i) => String(i % 10).repeat(3000));
+    const at = await startRaw((socket) => {
+      socket.once("data", () => {
+        socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${400 * 3000}\r\n\r\n`);
+        let next = 0;
+        const more = (): void => {
+          for (let i = 0; i < 3 && next < pieces.length; i++) socket.write(pieces[next++] ?? "");
+          if (next < pieces.length) setImmediate(more);
+        };
+        more();
+      });
+    });
+    const { port } = await startProxy({ http2: true, pool: "apps" }, { apps: { backends: { a: at } } });
+    const session = clientOf(port);
+    const bodies = await Promise.all(Array.from({ length: 4 }, async () => request(session, {})));
+    for (const { body } of bodies) expect(body === pieces.join("")).toBe(true);
+  });
+
   it("answers HEAD, 204 and 304 without a body, and ends a GET that an empty DATA frame ends", async () => {
     const at = await startHttp((incoming, response) => {
       response.statusCode = Number(incoming.url?.slice(1));

@@ -9,6 +9,7 @@ import type { EngineCore, ListenerCore } from "../engine/ports.ts";
 import { phraseOf } from "../engine/replies.ts";
 import type { Swept } from "../engine/sweep.ts";
 import type { ClientInfo } from "../engine/client-info.ts";
+import { lasting } from "./piece.ts";
 import { type FieldObject, fieldsOfLines, fieldsOfTrailers, readTrailers } from "./wire-response.ts";
 import { type RequestReading, readRequest } from "./wire-request.ts";
 
@@ -234,8 +235,7 @@ export class Http2Stream implements Downstream, Swept {
   sendBody(bytes: Uint8Array, start: number, end: number, stable: boolean): boolean {
     this.#respond(false);
     if (this.#over) return true;
-    const piece = stable ? bytes.subarray(start, end) : Uint8Array.prototype.slice.call(bytes, start, end);
-    return this.#write(piece);
+    return this.#write(lasting(this.#stream, bytes.subarray(start, end), stable));
   }
 
   #write(piece: Uint8Array): boolean {
@@ -330,7 +330,7 @@ export class Http2Stream implements Downstream, Swept {
 
   tunnelWrite(bytes: Uint8Array, stable: boolean): boolean {
     if (this.#over) return true;
-    return this.#write(stable ? bytes : Uint8Array.from(bytes));
+    return this.#write(lasting(this.#stream, bytes, stable));
   }
 
   tunnelEnd(): void {

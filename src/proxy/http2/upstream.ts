@@ -11,10 +11,12 @@ import type { Trailer } from "../http1/machine.ts";
 import { Framing, type Head } from "../http1/wire-head.ts";
 import { Field } from "../http1/wire-names.ts";
 import type { BackendState, KeptConnection } from "../engine/backend.ts";
+import { latin1 } from "../engine/channel.ts";
 import type { EngineCore, Upstream, UpstreamOwner } from "../engine/ports.ts";
 import type { Swept } from "../engine/sweep.ts";
 import { tlsSocket, type UpstreamTls } from "../engine/upstream-tls.ts";
 import type { RoutePlan } from "../plan.ts";
+import { lasting } from "./piece.ts";
 import {
   type FieldObject,
   fieldsOfLines,
@@ -206,14 +208,13 @@ class UpstreamStream implements Upstream, Swept {
   }
 
   body(bytes: Uint8Array, start: number, end: number, stable: boolean): boolean {
-    const piece = stable ? bytes.subarray(start, end) : Uint8Array.prototype.slice.call(bytes, start, end);
     if (this.#stream === undefined && this.ready) this.#open();
     if (this.#stream === undefined) {
-      this.#early += Buffer.from(piece.buffer, piece.byteOffset, piece.length).toString("latin1");
+      this.#early += latin1(bytes, start, end);
       return this.#early.length < STREAM_WINDOW || this.#pause();
     }
     this.#awake();
-    return this.#stream.write(piece) || this.#pause();
+    return this.#stream.write(lasting(this.#stream, bytes.subarray(start, end), stable)) || this.#pause();
   }
 
   text(body: string): void {
