@@ -39,10 +39,13 @@ export interface Channel {
 }
 
 const READ_SIZE = 65_536;
+/** A head and 64 KiB, a usual size of pieces: in one read and one write. */
+const OWN_SIZE = READ_SIZE + 8_192;
 /** Bytes up to which text is the cheaper way: Node writes it from its stack, without an object. */
 const TEXT_LIMIT = 8_192;
-const SPARES = 64;
-const spare: Buffer[] = [];
+const MOST_HELD = 64;
+/** Connections between two messages that keep their buffer: what comes next need not be copied to be passed on. */
+let held = 0;
 /** One buffer for all reads that are used up within their callback. */
 const shared = Buffer.allocUnsafeSlow(READ_SIZE);
 
@@ -58,6 +61,7 @@ export class NetChannel implements Channel {
   readonly #flush: Flush;
   #own: Buffer | undefined;
   #dedicated = false;
+  #held = false;
   #error: string | undefined;
 
   private constructor(
@@ -82,7 +86,7 @@ export class NetChannel implements Channel {
       this.#error = error.code ?? error.message;
     });
     socket.on("close", () => {
-      this.#own = undefined;
+      this.#letGo();
       this.#handler.onClose(this.#error);
     });
   }
@@ -135,9 +139,18 @@ export class NetChannel implements Channel {
   }
 
   dedicate(on: boolean, reusable = false): void {
+    if (!on && this.#own !== undefined && reusable && (this.#held || held < MOST_HELD)) {
+      if (!this.#held) held++;
+      this.#held = true;
+      return;
+    }
     this.#dedicated = on;
-    if (on || this.#own === undefined) return;
-    if (reusable && spare.length < SPARES) spare.push(this.#own);
+    if (!on) this.#letGo();
+  }
+
+  #letGo(): void {
+    if (this.#held) held--;
+    this.#held = false;
     this.#own = undefined;
   }
 
@@ -156,7 +169,7 @@ export class NetChannel implements Channel {
 
   #buffer(): Buffer {
     if (!this.#dedicated) return shared;
-    this.#own ??= spare.pop() ?? Buffer.allocUnsafeSlow(READ_SIZE);
+    this.#own ??= Buffer.allocUnsafeSlow(OWN_SIZE);
     return this.#own;
   }
 }
