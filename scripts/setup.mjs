@@ -18,6 +18,7 @@ const needed = {
     "stress-ng": "stress-ng",
     tcpdump: "tcpdump",
     tshark: "tshark",
+    varnishtest: "varnish",
   },
 };
 
