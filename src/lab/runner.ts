@@ -177,9 +177,11 @@ export class Runner {
     const fault = drill.fault(cast, lab);
     const faultAt = now();
     let healedAt: number;
+    let undiagnosed: string | undefined;
     try {
       await fault.inject(lab);
       await sleep(drill.hold(promises));
+      if (lab.subject.name === "nines") undiagnosed = await drill.diagnose?.(cast, lab);
     } finally {
       healedAt = now();
       await fault.heal(lab);
@@ -209,6 +211,7 @@ export class Runner {
     if (!recovered)
       misses.push(`did not serve again within ${GOOD_WITHIN} ms after the heal: ${this.#complaints()}`);
     if (settled !== undefined) misses.push(settled);
+    if (undiagnosed !== undefined) misses.push(undiagnosed);
     const relative = (at: number): number => Math.round(at - faultAt);
     const timeline: TimelineEntry[] = [
       { at: 0, lane: "fault", what: fault.what, until: relative(healedAt) },

@@ -1,8 +1,8 @@
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { SiteInput } from "../../config/schema/site.ts";
 import { type Wire, inside, main, pairNamespaces } from "../testing/real-node.ts";
 import type { Finding } from "./policy.ts";
@@ -78,4 +78,59 @@ describe.skipIf(!root)("nines doctor", () => {
     expect(findings.find((each) => each.name === "forward_drop")?.what).toContain("ip filter FORWARD");
     expect(await inside(wire.first, "nft", "list", "ruleset")).toBe(before);
   });
+
+  it.skipIf(!existsSync("/usr/sbin/keepalived")).each([2, 3])(
+    "hears that a keepalived with version %i has the VRID already, for other addresses",
+    async (version) => {
+      const at = (name: string): string => join(directory, name);
+      writeFileSync(
+        at("keepalived.conf"),
+        `global_defs {
+  vrrp_version ${version}
+}
+vrrp_instance other {
+  state MASTER
+  interface wire0
+  virtual_router_id 51
+  priority 200
+  advert_int 1
+  virtual_ipaddress {
+    10.9.0.77/32
+  }
+}
+`,
+      );
+      const files = ["-f", at("keepalived.conf"), "-p", at("k.pid"), "-r", at("v.pid")];
+      const keepalived = wire.second.run(() =>
+        spawn("/usr/sbin/keepalived", ["-n", "-l", "-P", ...files], { stdio: "ignore" }),
+      );
+      const ended = new Promise((resolve) => keepalived.once("exit", resolve));
+      try {
+        await vi.waitFor(
+          async () => expect(await inside(wire.second, "ip", "-br", "address")).toContain("10.9.0.77"),
+          { timeout: 30_000, interval: 200 },
+        );
+        const file = at("site.json");
+        writeFileSync(file, JSON.stringify(site("10.9.0.1")));
+        // It listens for some seconds; on a busy machine one look may hear nothing.
+        await vi.waitFor(
+          async () => {
+            const { code, findings } = await run(file, "a");
+            expect([code, findings.find((each) => each.name === "vrid_in_use")?.what]).toEqual([
+              1,
+              "10.9.0.3 advertises VRID 51 on wire0 for 10.9.0.77, which are not this router's addresses",
+            ]);
+          },
+          { timeout: 60_000, interval: 200 },
+        );
+        // Its own addresses: the peer of this very router, and no stranger.
+        writeFileSync(file, JSON.stringify(site("10.9.0.77")));
+        expect((await run(file, "a")).findings.map((each) => each.name)).not.toContain("vrid_in_use");
+      } finally {
+        keepalived.kill("SIGTERM");
+        await ended;
+      }
+    },
+    120_000,
+  );
 });

@@ -69,6 +69,7 @@ export async function hostFacts(look: Look): Promise<HostFacts> {
     dropping: nft?.dropping ?? [],
     marking: nft?.marking ?? [],
     legacyTables: legacyTables(),
+    bridgeNfCall: flag("net/bridge/bridge-nf-call-iptables"),
     markRules: rules ?? [],
     conntrack: Conntrack.occupancy(),
     programs: programs(),
@@ -180,14 +181,11 @@ async function listenForOthers({ clock, plan, listen }: Look): Promise<HeardRout
           ttl: 255,
           onPacket: ({ source, destination, ttl, payload }) => {
             if (ipFamily(source) !== family) return;
-            const options = {
-              source,
-              destination,
-              hopLimit: ttl,
-              version: router.version,
-              checksum: "auto" as const,
-            };
-            const decoded = decodeAdvertisement(payload, options);
+            const options = { source, destination, hopLimit: ttl, checksum: "auto" as const };
+            // Either version: the other one's routers would be ignored, and both be Active.
+            const decode = (version: 2 | 3) => decodeAdvertisement(payload, { ...options, version });
+            const first = decode(router.version);
+            const decoded = first.ok ? first : decode(router.version === 3 ? 2 : 3);
             if (!decoded.ok) return;
             const { vrid, addresses } = decoded.value.advertisement;
             if (vrid !== instance.vrid || addresses.some((address) => own.has(address))) return;

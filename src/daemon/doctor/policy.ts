@@ -35,6 +35,8 @@ export interface HostFacts {
   readonly marking: readonly string[];
   /** iptables' old kernel interface is in use; nftables cannot show its rules. */
   readonly legacyTables: readonly string[];
+  /** net.bridge.bridge-nf-call-iptables; undefined where br_netfilter is not loaded. */
+  readonly bridgeNfCall: boolean | undefined;
   /** `priority 100: fwmark 0x1 table 100`. */
   readonly markRules: readonly string[];
   readonly conntrack: { readonly count: number; readonly max: number } | undefined;
@@ -248,6 +250,14 @@ function forwardingFindings(facts: HostFacts, needs: Needs): Finding[] {
       `iptables' legacy tables are loaded: ${facts.legacyTables.join(", ")}`,
       "their rules apply as well and are invisible to nftables; a FORWARD policy of drop there stops forwarding",
       "look with iptables-legacy -S; better, move to iptables-nft",
+    );
+  if (facts.bridgeNfCall === true)
+    add(
+      "warning",
+      "bridge_nf_call",
+      "net.bridge.bridge-nf-call-iptables is 1 (the module br_netfilter, which Docker and Kubernetes load)",
+      "what a bridge of this host only passes on goes through the forwarding rules as well: translated or dropped where it should be neither, and counted twice",
+      "sysctl -w net.bridge.bridge-nf-call-iptables=0 where no container needs it, or keep the services' links off bridges",
     );
   if (facts.marking.length > 0)
     add(

@@ -24,6 +24,8 @@ export interface Drill {
   /** Brings the site into the state in which the story begins. */
   readonly prepare?: (lab: Lab) => Promise<void>;
   readonly fault: (cast: Cast, lab: Lab) => Fault;
+  /** While the fault lasts: what nines itself should have told and did not; undefined where all is well. */
+  readonly diagnose?: (cast: Cast, lab: Lab) => Promise<string | undefined>;
   /** ms between the end of the injection and the heal. */
   readonly hold: (promises: Promises) => number;
   /** Default budget; the site file's `drills:` overrides it line by line. */

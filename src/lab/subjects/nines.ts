@@ -6,6 +6,8 @@ import type { NodeStatus, ProcessStatus, ReloadOutcome } from "../../contracts/a
 import { hostClock } from "../host-clock.ts";
 import type { Lab } from "../lab.ts";
 import { runtimeOf } from "../outer.ts";
+import type { Finding } from "../../daemon/doctor/policy.ts";
+import { attempt } from "../shell.ts";
 import { askControl } from "./control.ts";
 import { LogKeeper } from "./log-keeper.ts";
 import type { Job, RoleEvent, Subject } from "./subject.ts";
@@ -18,6 +20,21 @@ const PROGRAM = new URL(
   import.meta.url.endsWith(".ts") ? "../../../dist/cli/main.js" : "../../cli/main.js",
   import.meta.url,
 ).pathname;
+
+/** What `nines doctor` finds on a node. */
+export async function doctorFindings(node: string): Promise<readonly Finding[]> {
+  const { stdout } = await attempt([
+    "ip",
+    "netns",
+    "exec",
+    node,
+    process.execPath,
+    PROGRAM,
+    "doctor",
+    "--json",
+  ]);
+  return (JSON.parse(stdout) as { findings: Finding[] }).findings;
+}
 
 /** nines itself, as `nines run` starts it on each node. */
 export class Nines implements Subject {
