@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import {
   RawClient,
   ask,
@@ -166,18 +166,18 @@ describe("forwarding a request", () => {
   });
 
   it("tells the backend when the client goes away", async () => {
+    let asked = false;
     let gone = false;
     const at = await startRaw((socket) => {
-      socket.on("data", () => {});
+      socket.on("data", () => (asked = true));
       socket.on("end", () => (gone = true));
     });
     const { port, proxy } = await startProxy({ pool: "apps" }, { apps: { backends: { a: at } } });
     const client = new RawClient(port);
     client.send(GET);
-    await sleep(50);
+    await vi.waitFor(() => expect(asked).toBe(true), { timeout: 10_000 });
     client.socket.resetAndDestroy();
-    await sleep(100);
-    expect(gone).toBe(true);
+    await vi.waitFor(() => expect(gone).toBe(true), { timeout: 10_000 });
     expect(proxy.metrics().events["client-gone"]).toBe(1);
   });
 
