@@ -42,12 +42,18 @@ export function clientInfo(
 }
 
 /** The client's address: behind trusted proxies the last one in X-Forwarded-For that is not such a proxy. */
-export function clientOf(info: ClientInfo, head: Head): string {
+export function clientOf(info: ClientInfo, service: ServicePlan, head: Head): string {
   if (!info.trusted) return info.address;
-  const listed = head.all(Field.xForwardedFor);
-  if (listed === undefined) return info.address;
-  const last = listed.split(",").at(-1)?.trim() ?? "";
-  return /^[0-9a-fA-F:.]+$/.test(last) ? last : info.address;
+  const listed = head.all(Field.xForwardedFor)?.split(",") ?? [];
+  let client = info.address;
+  // From the nearest hop outwards: what stands left of the first untrusted one may be of its invention.
+  for (const one of listed.reverse()) {
+    const hop = one.trim();
+    if (!/^[0-9a-fA-F:.]+$/.test(hop)) break;
+    client = hop;
+    if (!inPrefixes(service.settings.trustedProxies, hop)) break;
+  }
+  return client;
 }
 
 /** RFC 7239: IPv6 addresses in brackets and quotes. */

@@ -55,6 +55,29 @@ describe("forwarding a request", () => {
     expect(backend.got[0]).toContain('Forwarded: for=127.0.0.1;host="a";proto=http\r\n');
   });
 
+  it.each([
+    ["9.9.9.9, 10.0.0.7, 10.0.0.8", "9.9.9.9", "several trusted proxies in a row"],
+    ["6.6.6.6, 9.9.9.9, 10.0.0.8", "9.9.9.9", "what the client invented stands left of it"],
+    ["10.0.0.7", "10.0.0.7", "nobody but trusted proxies"],
+    ["9.9.9.9, unknown", "127.0.0.1", "a hop that is no address"],
+  ])("takes from X-Forwarded-For %s the client %s: %s", async (line, client) => {
+    const { port } = await startProxy(
+      {
+        trustedProxies: ["127.0.0.0/8", "10.0.0.0/8"],
+        routes: [
+          { match: { client: `${client}/32` }, respond: { status: 204 } },
+          { respond: { status: 403 } },
+        ],
+      },
+      {},
+    );
+    const answer = await ask(
+      port,
+      `GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: ${line}\r\nConnection: close\r\n\r\n`,
+    );
+    expect(answer).toContain("HTTP/1.1 204");
+  });
+
   it("keeps connections on both sides and answers pipelined requests in order", async () => {
     let n = 0;
     const at = await startHttp((request, response) => response.end(`${request.url}-${n++}`));

@@ -92,7 +92,7 @@ export class Exchange implements TriesHost, MatchInput, MiddlewareHost, Compress
     const split = this.#engine.splitHost(head.authority);
     this.host = split;
     this.#splitTarget(head.target);
-    this.client = clientOf(this.connection, head);
+    this.client = clientOf(this.connection, service, head);
     this.id = this.#requestId();
     const route = service.router.find(this);
     if (route === undefined) {
