@@ -1,4 +1,5 @@
 import { ipFamily } from "../../base/addresses.ts";
+import { OperationalError } from "../../base/errors.ts";
 import { attempt, run } from "../shell.ts";
 import type { Fault } from "./fault.ts";
 
@@ -17,7 +18,10 @@ export const addressesDeleted = (node: string): Fault => ({
         ? [`address delete ${address}/${length} dev ${device}\n`]
         : [];
     });
-    await run(["ip", "-n", node, "-batch", "-"], lines.join(""));
+    // keepalived gives up the second address as soon as it misses the first: no line may depend on another.
+    const { stderr } = await attempt(["ip", "-n", node, "-force", "-batch", "-"], { input: lines.join("") });
+    if (lines.length === 0 || stderr.split("Address not found").length > lines.length)
+      throw new OperationalError("NOT_FOUND", `${node} held no virtual address to delete: ${stderr}`);
   },
   heal: async () => {},
 });

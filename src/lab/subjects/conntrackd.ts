@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { mkdirSync, writeFileSync } from "node:fs";
 import type { Lab } from "../lab.ts";
 import { findProgram, run } from "../shell.ts";
@@ -47,5 +48,10 @@ export class Conntrackd extends Keepalived {
 
   protected override notify(node: string): string | undefined {
     return `${this.#directory(node)}/primary-backup.sh`;
+  }
+
+  /** It tells nobody; what is in flight has arrived by then. */
+  override async synced(): Promise<void> {
+    await sleep(1000);
   }
 }

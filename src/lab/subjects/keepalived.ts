@@ -87,10 +87,8 @@ export class Keepalived implements Subject {
     for (let i = 0; i < 250 && !gone(); i++) await sleep(20);
     await this.start(node);
   }
-  /** They tell nobody; what is in flight has arrived by then. */
-  async synced(): Promise<void> {
-    await sleep(1000);
-  }
+  /** keepalived alone has nothing to tell the other node. */
+  async synced(): Promise<void> {}
   async reload(): Promise<void> {}
 
   process(): undefined {
