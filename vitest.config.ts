@@ -20,6 +20,8 @@ export default defineConfig({
           fileParallelism: false,
           testTimeout: 60_000,
           hookTimeout: 60_000,
+          // Real servers, real time, a machine that others use: once more, shown as "(retry x1)", never silently.
+          retry: 1,
         },
       },
     ],

@@ -77,17 +77,7 @@ export class Proxy {
 
   /** Makes the running proxy what the site says; what both have in common lives on untouched. */
   async apply(site: ProxySite): Promise<void> {
-    this.#applyPools(site.pools);
-    const context = this.#context();
-    const wanted = new Map<string, string>();
-    for (const [name, service] of Object.entries(site.services)) {
-      if (service.proxy === undefined) continue;
-      this.#plans.set(
-        name,
-        compileService(name, service, context, (input) => routeSchema.parse(input)),
-      );
-      for (const key of listenKeys(service)) wanted.set(key, name);
-    }
+    const wanted = this.prepare(site);
     for (const [key, { listener }] of this.#listeners) {
       const now = wanted.get(key);
       if (now !== undefined) {

@@ -120,13 +120,7 @@ export class Nines implements Subject {
       const states = this.#states.get(node);
       if (states !== undefined && existsSync(`${this.runtime(node)}/control.sock`))
         try {
-          const status = (await askControl(
-            this.runtime(node),
-            "GET",
-            "/v1/status",
-            undefined,
-            500,
-          )) as NodeStatus;
+          const status = await this.#status(node, 500);
           if (status.redundancy.connected)
             for (const { router, state } of status.routers) this.#note(node, states, router, state);
         } catch {
@@ -138,14 +132,12 @@ export class Nines implements Subject {
     void ask();
   }
 
+  #status(node: string, within: number): Promise<NodeStatus> {
+    return askControl(this.runtime(node), "GET", "/v1/status", undefined, within) as Promise<NodeStatus>;
+  }
+
   async switchover(from: string, to: string): Promise<void> {
-    const { routers } = (await askControl(
-      this.runtime(from),
-      "GET",
-      "/v1/status",
-      undefined,
-      2000,
-    )) as NodeStatus;
+    const { routers } = await this.#status(from, 2000);
     for (const { router, state } of routers)
       if (state === "active")
         await askControl(this.runtime(from), "POST", "/v1/switchover", { router, to }, 10_000);
@@ -170,13 +162,7 @@ export class Nines implements Subject {
     let last = "it does not answer";
     while (hostClock.monotonic() < until) {
       try {
-        const status = (await askControl(
-          this.runtime(node),
-          "GET",
-          "/v1/status",
-          undefined,
-          500,
-        )) as NodeStatus;
+        const status = await this.#status(node, 500);
         const peers = status.flows?.peers ?? [];
         if (peers.length > 0 && peers.every((one) => one.connected && one.sentAll && one.receivedAll)) return;
         last = peers.length === 0 ? "its flows process says nothing" : JSON.stringify(peers);
