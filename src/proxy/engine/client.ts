@@ -1,4 +1,5 @@
-import { Http1Reader, Signal, type Trailer } from "../http1/machine.ts";
+import { Http1Reader, Signal } from "../http1/machine.ts";
+import type { Trailer } from "../http1/wire-trailers.ts";
 import { FAULTS, type Fault } from "../http1/wire-faults.ts";
 import { Framing, type FramingKind } from "../http1/wire-head.ts";
 import type { ServicePlan } from "../plan.ts";

@@ -1,4 +1,4 @@
-import type { Trailer } from "../http1/machine.ts";
+import type { Trailer } from "../http1/wire-trailers.ts";
 import type { FramingKind } from "../http1/wire-head.ts";
 
 /** What an exchange answers to: a client over HTTP/1.1 or a stream of HTTP/2. */

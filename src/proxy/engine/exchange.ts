@@ -1,58 +1,41 @@
 import type { MonotonicMs } from "../../base/time.ts";
-import { unreachable } from "../../base/result.ts";
-import type { Trailer } from "../http1/machine.ts";
 import { FAULTS, type Fault } from "../http1/wire-faults.ts";
-import { Framing, type Head } from "../http1/wire-head.ts";
+import type { Head } from "../http1/wire-head.ts";
 import { Field } from "../http1/wire-names.ts";
-import type { KeyKind, RoutePlan, ServicePlan } from "../plan.ts";
-import { type MatchInput, cookieValue } from "../routing/policy-match.ts";
-import { normalPath } from "../routing/policy-path.ts";
-import { redirectTarget } from "../routing/policy-rewrite.ts";
-import type { BackendState } from "./backend.ts";
-import { clientOf, type ClientInfo } from "./client-info.ts";
-import { type CompressTarget, Compressor, chooseEncoding } from "./compress.ts";
+import type { Trailer } from "../http1/wire-trailers.ts";
+import { isGrpc } from "../http2/policy-grpc.ts";
+import type { ServicePlan } from "../plan.ts";
+import { passedLines, sendAnswer, sendOwn, sendOwnGrpc } from "./answer.ts";
+import type { ClientInfo } from "./client-info.ts";
+import { type CompressTarget, Compressor } from "./compress.ts";
 import type { Downstream } from "./downstream.ts";
 import { keptLines } from "./lines.ts";
 import { count } from "./metrics.ts";
 import { type MiddlewareHost, type MiddlewareView, runMiddleware } from "./middleware.ts";
-import { phraseOf, replyFor } from "./replies.ts";
-import { RequestBody, requestFields } from "./request.ts";
-import { grpcStatusOf, grpcTimeout, isGrpc } from "../http2/policy-grpc.ts";
 import type { EngineCore, Upstream, UpstreamFailure } from "./ports.ts";
+import { type OwnAnswer, Question } from "./question.ts";
+import { replyFor } from "./replies.ts";
+import { RequestBody, requestFields } from "./request.ts";
 import { Tries, type TriesHost } from "./tries.ts";
 
-const BODILESS_LENGTH = -1;
-
-/** One request and its response: which route, and what goes to whom. Where it is tried is `Tries`' to know. */
-export class Exchange implements TriesHost, MatchInput, MiddlewareHost, CompressTarget {
-  readonly head: Head;
+/**
+ * One request and its response: what goes to whom, and what where something fails. What is asked is `Question`'s
+ * to know, where it is tried `Tries`'.
+ */
+export class Exchange extends Question implements TriesHost, MiddlewareHost, CompressTarget {
   readonly downstream: Downstream;
-  readonly service: ServicePlan;
-  readonly connection: ClientInfo;
   readonly started: number;
   readonly #engine: EngineCore;
   readonly #tries: Tries;
   readonly #body = new RequestBody();
 
-  host = "";
-  path = "";
-  query = "";
-  /** As it goes to the backend. */
-  target = "";
-  client = "";
-  id = "";
-  route: RoutePlan | undefined;
   upstream: Upstream | undefined;
-  upgrading = false;
-  /** gRPC: streams may be silent for long, and errors are told in its own way. */
-  grpc = false;
   /** A final response's head has gone to the client. */
   responding = false;
   finished = false;
   status = 0;
   bytesOut = 0;
   reason = "";
-  totalDeadline = Number.POSITIVE_INFINITY;
   view: MiddlewareView | undefined;
   #compressor: Compressor | undefined;
 
@@ -63,118 +46,37 @@ export class Exchange implements TriesHost, MatchInput, MiddlewareHost, Compress
     downstream: Downstream,
     head: Head,
   ) {
+    super(service, connection, head);
     this.#engine = engine;
-    this.service = service;
-    this.connection = connection;
     this.downstream = downstream;
-    this.head = head;
     this.started = engine.now;
     this.#tries = new Tries(engine, this);
   }
 
-  get method(): string {
-    return this.head.method;
-  }
-  get scheme(): "http" | "https" {
-    return this.connection.https ? "https" : "http";
-  }
   /** The request's last byte has come. */
   get requestDone(): boolean {
     return this.#body.done;
   }
-  field(id: number): string | undefined {
-    return this.head.all(id);
-  }
 
   /** Finds the route and sets off. The answer may have been given when this returns. */
   begin(): void {
-    const { head, service } = this;
-    const split = this.#engine.splitHost(head.authority);
-    this.host = split;
-    this.#splitTarget(head.target);
-    this.client = clientOf(this.connection, service, head);
-    this.id = this.#requestId();
-    const route = service.router.find(this);
-    if (route === undefined) {
-      this.reply(404, "no-route");
+    const refused = this.admit(this.#engine);
+    if (refused !== undefined) {
+      this.#own(refused);
       return;
     }
-    this.route = route;
-    if (head.method === "CONNECT") {
-      this.reply(405, "connect-refused");
-      return;
-    }
-    if (head.framing === Framing.length && head.length > route.bodyLimit) {
-      this.reply(413, "body-too-large");
-      return;
-    }
-    const http2 = route.settings.upstream.protocol === "http2";
-    // Backends over HTTP/2 are not asked for a WebSocket: the request goes on without its Upgrade.
-    if (head.upgrade === "websocket" && route.settings.upgrade && !http2) this.upgrading = true;
-    this.grpc = http2 && isGrpc(head.get(Field.contentType));
-    const { limiter } = route;
-    if (limiter !== undefined) {
-      const wait = limiter.buckets.take(this.keyOf(limiter.key), this.#engine.now as MonotonicMs);
-      if (wait > 0) {
-        this.reply(limiter.status, "rate-limited", `Retry-After: ${Math.max(1, Math.ceil(wait / 1000))}\r\n`);
-        return;
-      }
-    }
-    if (route.settings.timeouts.total !== undefined) {
-      this.totalDeadline = this.#engine.now + route.settings.timeouts.total;
-    }
-    if (this.grpc) {
-      const limit = grpcTimeout(head.get(this.#engine.names.idOf("grpc-timeout")));
-      if (limit !== undefined) this.totalDeadline = Math.min(this.totalDeadline, this.#engine.now + limit);
-    }
-    if (head.expects) this.downstream.sendInterim(100, "Continue", "");
+    if (this.head.expects) this.downstream.sendInterim(100, "Continue", "");
+    const route = this.route!;
     if (route.middleware.length > 0) void runMiddleware(this, route, this.#engine);
     else this.proceed();
-  }
-
-  #splitTarget(raw: string): void {
-    const at = raw.indexOf("?");
-    let path = at < 0 ? raw : raw.slice(0, at);
-    this.query = at < 0 ? "" : raw.slice(at);
-    this.target = raw;
-    if (path.includes("/.") || path.includes("%")) {
-      const normal = normalPath(path);
-      if (normal !== path) this.target = normal + this.query;
-      path = normal;
-    }
-    this.path = path;
-  }
-
-  #requestId(): string {
-    const { service, connection } = this;
-    if (service.requestIdField !== 0 && connection.trusted) {
-      const given = this.head.get(service.requestIdField);
-      if (given !== undefined && given.length > 0 && given.length <= 128) return given;
-    }
-    return this.#engine.nextId();
   }
 
   /** After the middleware: answer, or choose a backend. */
   proceed(): void {
     const route = this.route!;
-    const { redirect, respond } = route.settings;
-    if (redirect !== undefined) {
-      const to = redirectTarget(redirect.to, {
-        scheme: this.scheme,
-        host: this.host,
-        path: this.path,
-        query: this.query,
-      });
-      this.reply(redirect.status, "", `Location: ${to}\r\n`, "");
-      return;
-    }
-    if (respond !== undefined) {
-      const lines = Object.entries(respond.headers).map(([name, value]) => `${name}: ${value}\r\n`);
-      this.reply(respond.status, "", lines.join(""), respond.body);
-      return;
-    }
-    if (route.pools.length === 0) {
-      this.reply(500, "no-pool");
+    const own = this.answered(route);
+    if (own !== undefined) {
+      this.#own(own);
       return;
     }
     if (route.rewrite !== undefined) this.target = route.rewrite(this.target);
@@ -182,23 +84,8 @@ export class Exchange implements TriesHost, MatchInput, MiddlewareHost, Compress
     this.#tries.start(route);
   }
 
-  keyOf(key: KeyKind): string {
-    switch (key.kind) {
-      case "client":
-        return this.client;
-      case "uri":
-        return this.host + this.path + this.query;
-      case "path":
-        return this.path;
-      case "route":
-        return "";
-      case "header":
-        return this.field(key.id) ?? "";
-      case "cookie":
-        return cookieValue(this.field(Field.cookie), key.name) ?? "";
-      default:
-        return unreachable(key);
-    }
+  #own({ status, reason, lines, body }: OwnAnswer): void {
+    this.reply(status, reason, lines, body);
   }
 
   /** To a backend: head and what has come of the body. The caller flushes, so that a small body goes with it. */
@@ -283,39 +170,14 @@ export class Exchange implements TriesHost, MatchInput, MiddlewareHost, Compress
     this.status = status;
     this.responding = true;
     this.#body.forget();
-    this.#answer(head, route, backend);
+    const { sticky } = route;
+    const cookie = sticky !== undefined && !tries.stuckTo(backend);
+    const encoding = sendAnswer(this.downstream, this.head, head, route, {
+      lines: cookie ? `${sticky.line(backend.id, this.connection.https)}\r\n` : "",
+      view: this.view,
+    });
+    if (encoding !== undefined) this.#compressor = new Compressor(encoding, this);
     return true;
-  }
-
-  #answer(head: Head, route: RoutePlan, backend: BackendState): void {
-    const { status } = head;
-    const { view } = this;
-    let lines = keptLines(head, route.response.drop, route.response.others, undefined) + route.response.lines;
-    if (route.sticky !== undefined && !this.#tries.stuckTo(backend)) {
-      lines += `${route.sticky.line(backend.id, this.connection.https)}\r\n`;
-    }
-    if (view !== undefined && view.editors.length > 0) lines = view.editResponse(status, lines);
-    let { framing } = head;
-    let length = framing === Framing.length || head.has(Field.contentLength) ? head.length : BODILESS_LENGTH;
-    if (!route.plain && framing !== Framing.none) {
-      const encoding = chooseEncoding(route, this.head, head, this.downstream.version);
-      if (encoding !== undefined) {
-        this.#compressor = new Compressor(encoding, this);
-        lines += `Content-Encoding: ${encoding}\r\nVary: Accept-Encoding\r\n`;
-        framing = Framing.chunked;
-        length = BODILESS_LENGTH;
-      }
-    }
-    if (
-      framing === Framing.none &&
-      length < 0 &&
-      status !== 204 &&
-      status !== 304 &&
-      this.head.method !== "HEAD"
-    ) {
-      length = 0;
-    }
-    this.downstream.sendHead(status, head.reason, lines, framing, length);
   }
 
   /** False: the upstream pauses until resumeResponse. */
@@ -349,12 +211,9 @@ export class Exchange implements TriesHost, MatchInput, MiddlewareHost, Compress
 
   /** A 101: bytes from here on. */
   switched(head: Head, rest: Uint8Array): void {
-    const route = this.route!;
     this.status = 101;
     this.responding = true;
-    const lines =
-      keptLines(head, route.response.drop, route.response.others, undefined) + route.response.lines;
-    this.downstream.sendSwitch(head.reason, lines);
+    this.downstream.sendSwitch(head.reason, passedLines(head, this.route!));
     this.downstream.tunnel(rest);
     this.tunnelled(this.#engine.now);
   }
@@ -448,37 +307,16 @@ export class Exchange implements TriesHost, MatchInput, MiddlewareHost, Compress
     this.status = status;
     this.responding = true;
     if (reason !== "") this.#engine.event(`refused.${reason.split(":")[0]}`);
-    if (this.downstream.version === 2 && isGrpc(this.head.get(Field.contentType))) {
-      this.#replyGrpc(status, reason);
-      return;
+    const { downstream } = this;
+    if (downstream.version === 2 && isGrpc(this.head.get(Field.contentType))) {
+      sendOwnGrpc(downstream, status, reason);
+    } else {
+      const answer = replyFor(this.service.settings.errorPages, this.id, status, lines, body);
+      this.bytesOut = answer.body.length;
+      sendOwn(downstream, this.head, status, answer, this.route?.response.lines ?? "");
     }
-    const answer = replyFor(this.service.settings.errorPages, this.id, status, lines, body);
-    this.bytesOut = answer.body.length;
-    this.downstream.sendHead(
-      status,
-      answer.phrase,
-      answer.lines + (this.route?.response.lines ?? ""),
-      answer.body.length === 0 || this.head.method === "HEAD" ? Framing.none : Framing.length,
-      answer.body.length,
-    );
-    if (answer.body.length > 0 && this.head.method !== "HEAD") {
-      this.downstream.sendBody(answer.body, 0, answer.body.length, true);
-    }
-    this.downstream.sendEnd([]);
     this.complete();
-    this.downstream.flush();
-  }
-
-  /** To a client of gRPC: a head alone, with the status in its fields ("Trailers-Only"). */
-  #replyGrpc(status: number, reason: string): void {
-    const text = `${phraseOf(status)}${reason === "" ? "" : ` (${reason.replaceAll(/[^ -$&-~]/g, "_")})`}`;
-    const lines =
-      "Content-Type: application/grpc\r\n" +
-      `Grpc-Status: ${grpcStatusOf(status, reason)}\r\nGrpc-Message: ${text}\r\n`;
-    this.downstream.sendHead(200, "", lines, Framing.none, BODILESS_LENGTH);
-    this.downstream.sendEnd([]);
-    this.complete();
-    this.downstream.flush();
+    downstream.flush();
   }
 
   /** Counts and logs. Once. */

@@ -1,4 +1,4 @@
-import type { Trailer } from "../http1/machine.ts";
+import type { Trailer } from "../http1/wire-trailers.ts";
 import { Framing, type Head } from "../http1/wire-head.ts";
 import type { RoutePlan, ServicePlan } from "../plan.ts";
 import type { BackendState } from "./backend.ts";

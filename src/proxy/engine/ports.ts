@@ -1,6 +1,7 @@
 import type { Random } from "../../base/random.ts";
 import type { Clock } from "../../base/time.ts";
-import type { ReaderLimits, Trailer } from "../http1/machine.ts";
+import type { ReaderLimits } from "../http1/machine.ts";
+import type { Trailer } from "../http1/wire-trailers.ts";
 import type { Head } from "../http1/wire-head.ts";
 import type { FieldNames } from "../http1/wire-names.ts";
 import type { RoutePlan, ServicePlan } from "../plan.ts";

@@ -1,6 +1,6 @@
 import { Framing, type Head } from "../http1/wire-head.ts";
 import { Field } from "../http1/wire-names.ts";
-import type { Trailer } from "../http1/machine.ts";
+import type { Trailer } from "../http1/wire-trailers.ts";
 import type { RoutePlan } from "../plan.ts";
 import { latin1 } from "./channel.ts";
 import { forwardedLines } from "./client-info.ts";

@@ -1,4 +1,5 @@
-import { Http1Reader, Signal, type Trailer } from "../http1/machine.ts";
+import { Http1Reader, Signal } from "../http1/machine.ts";
+import type { Trailer } from "../http1/wire-trailers.ts";
 import { Framing, type Head } from "../http1/wire-head.ts";
 import type { BackendState } from "./backend.ts";
 import { type Channel, type ChannelHandler, latin1 } from "./channel.ts";

@@ -1,9 +1,11 @@
-import { HEX, TARGET, TOKEN } from "./wire-characters.ts";
+import { Chunk, ChunkLines } from "./wire-chunks.ts";
 import type { Fault } from "./wire-faults.ts";
 import { FieldParser } from "./wire-fields.ts";
-import { Framing, Head, STRIDE } from "./wire-head.ts";
-import { Field, type FieldNames } from "./wire-names.ts";
+import { Framing, Head } from "./wire-head.ts";
+import type { FieldNames } from "./wire-names.ts";
 import { understandRequest, understandResponse } from "./wire-semantics.ts";
+import { StartLine } from "./wire-start-line.ts";
+import { type Trailer, TrailerReader } from "./wire-trailers.ts";
 
 /** What `next` found. */
 export const Signal = {
@@ -32,59 +34,23 @@ export interface ReaderLimits {
 /** Bytes to text, one character a byte. Passed in: only the shell knows the fast way. */
 export type Latin1 = (bytes: Uint8Array, start: number, end: number) => string;
 
-export interface Trailer {
-  readonly name: string;
-  readonly value: string;
-}
-
 const State = {
   start: 0,
   bodyLength: 1,
   bodyClose: 2,
-  chunkSize: 3,
-  chunkExtension: 4,
-  chunkSizeLf: 5,
-  chunkData: 6,
-  chunkCr: 7,
-  chunkLf: 8,
-  trailers: 9,
-  end: 10,
-  fault: 11,
+  /** Between the data of two chunks. */
+  chunkLine: 3,
+  chunkData: 4,
+  trailers: 5,
+  end: 6,
+  fault: 7,
   /** After a complete message with an upgrade: what follows is not HTTP. */
-  raw: 12,
+  raw: 8,
 } as const;
 
 const NOTHING = new Uint8Array(0);
 const CR = 0x0d;
 const LF = 0x0a;
-const SP = 0x20;
-/** Extensions are dropped; this many bytes of them a message are read (no client needs them). */
-const MAX_EXTENSIONS = 1024;
-/** Fields that may not come as trailers (RFC 9110 6.5.1): framing, routing, authentication, ours. */
-export const FORBIDDEN_TRAILERS: ReadonlySet<number> = new Set<number>([
-  Field.host,
-  Field.contentLength,
-  Field.transferEncoding,
-  Field.connection,
-  Field.upgrade,
-  Field.expect,
-  Field.te,
-  Field.trailer,
-  Field.keepAlive,
-  Field.proxyConnection,
-  Field.proxyAuthorization,
-  Field.forwarded,
-  Field.xForwardedFor,
-  Field.xForwardedProto,
-  Field.xForwardedHost,
-  Field.xForwardedPort,
-  Field.xRealIp,
-  Field.cookie,
-  Field.setCookie,
-  Field.authorization,
-  Field.contentEncoding,
-  Field.contentType,
-]);
 
 /**
  * Reads HTTP/1.1 messages of one direction of a connection (RFC 9112), strictly: what two readers could
@@ -108,6 +74,8 @@ export class Http1Reader {
   readonly #limits: ReaderLimits;
   readonly #latin1: Latin1;
   readonly #parser: FieldParser;
+  readonly #line = new StartLine();
+  readonly #chunks = new ChunkLines();
   #state: number = State.start;
   #at = 0;
   #end = 0;
@@ -118,12 +86,7 @@ export class Http1Reader {
   /** An empty line before this head was skipped; a second one is not. */
   #skipped = false;
   #left = 0;
-  #digits = 0;
-  #extensions = 0;
-  /** Ends of the first two parts of the start line, from the head's first byte. */
-  #methodEnd = 0;
-  #targetEnd = 0;
-  #trailerParser: FieldParser | undefined;
+  #trailerReader: TrailerReader | undefined;
 
   constructor(role: "request" | "response", names: FieldNames, limits: ReaderLimits, latin1: Latin1) {
     this.#request = role === "request";
@@ -198,9 +161,9 @@ export class Http1Reader {
           return Signal.body;
         case State.chunkData:
           if (this.pending === 0) return this.#need();
-          this.#give(Math.min(this.#end, this.#at + this.#left));
-          this.#left -= this.bodyEnd - this.bodyStart;
-          if (this.#left === 0) this.#state = State.chunkCr;
+          this.#give(Math.min(this.#end, this.#at + this.#chunks.left));
+          this.#chunks.left -= this.bodyEnd - this.bodyStart;
+          if (this.#chunks.left === 0) this.#state = State.chunkLine;
           return Signal.body;
         case State.trailers:
           return this.#readTrailers();
@@ -213,7 +176,7 @@ export class Http1Reader {
           return Signal.need;
         default:
           if (this.pending === 0) return this.#need();
-          this.#readChunkByte(this.bytes[this.#at++]!);
+          this.#readChunkLine();
       }
     }
   }
@@ -231,7 +194,7 @@ export class Http1Reader {
     // The head that did not end may be broken by itself, and that reason says more.
     if (this.#state === State.start && this.#parseWithinLimit() < 0) return Signal.fault;
     if (this.#state === State.trailers && this.#parseTrailers() < 0)
-      return this.#fail(this.#trailerParser!.fault!);
+      return this.#fail(this.#trailerReader!.fault!);
     return this.#fail("truncated");
   }
 
@@ -310,89 +273,22 @@ export class Http1Reader {
   /** The offset after the head, 0 for incomplete, -1 with the fault. */
   #parseHead(start: number): number {
     const parser = this.#parser;
-    const lines = this.#request ? this.#parseRequestLine(start) : this.#parseStatusLine(start);
+    const line = this.#line;
+    const lines = this.#request
+      ? line.request(this.bytes, start, this.#end)
+      : line.response(this.bytes, start, this.#end);
+    if (lines < 0) this.#fail(line.fault!);
     if (lines <= 0) return lines;
     const end = parser.parse(this.bytes, start, lines, this.#end);
     if (end < 0) this.#fail(parser.fault!);
     return end;
   }
 
-  #parseRequestLine(start: number): number {
-    const b = this.bytes;
-    const end = this.#end;
-    let i = start;
-    while (i < end && TOKEN[b[i]!] === 1) i++;
-    if (i - start > 32) return this.#broken("method");
-    if (i >= end) return 0;
-    if (b[i] !== SP || i === start) return this.#broken("method");
-    const methodEnd = i;
-    i++;
-    while (i < end && TARGET[b[i]!] === 1) i++;
-    if (i >= end) return 0;
-    if (b[i] !== SP || i === methodEnd + 1) return this.#broken(b[i] === 0x23 ? "target-fragment" : "target");
-    const targetEnd = i;
-    i++;
-    const minor = this.#version(i);
-    if (minor < 0) return minor === -2 ? 0 : -1;
-    i += 8;
-    if (i + 1 >= end) return i >= end || b[i] === CR ? 0 : this.#broken(b[i] === LF ? "bare-lf" : "version");
-    if (b[i] !== CR) return this.#broken(b[i] === LF ? "bare-lf" : "version");
-    if (b[i + 1] !== LF) return this.#broken("bare-cr");
-    this.head.minor = minor;
-    this.#methodEnd = methodEnd - start;
-    this.#targetEnd = targetEnd - start;
-    return i + 2;
-  }
-
-  /** `HTTP/1.0` or `HTTP/1.1` at `i`: the minor version, -2 for missing bytes, -1 with the fault. */
-  #version(i: number): number {
-    const b = this.bytes;
-    for (let k = 0; k < 8; k++) {
-      if (i + k >= this.#end) return -2;
-      const c = b[i + k];
-      if (k === 7 ? c !== 0x30 && c !== 0x31 : c !== VERSION.charCodeAt(k)) return this.#broken("version");
-    }
-    return b[i + 7]! - 0x30;
-  }
-
-  #parseStatusLine(start: number): number {
-    const b = this.bytes;
-    const end = this.#end;
-    const minor = this.#version(start);
-    if (minor < 0) return minor === -2 ? 0 : -1;
-    let i = start + 8;
-    if (i + 5 > end) return 0;
-    let status = 0;
-    for (let k = 1; k <= 3; k++) {
-      const digit = b[i + k]! - 0x30;
-      if (digit < 0 || digit > 9) return this.#broken("status-line");
-      status = status * 10 + digit;
-    }
-    if (b[i] !== SP || status < 100 || status > 599) return this.#broken("status-line");
-    i += 4;
-    // The space after the status may be missing where there is no reason phrase.
-    if (b[i] !== SP && b[i] !== CR) return this.#broken("status-line");
-    const reasonStart = b[i] === SP ? i + 1 : i;
-    i = reasonStart;
-    while (i < end && b[i] !== CR && b[i] !== LF) i++;
-    if (i + 1 >= end) return 0;
-    if (b[i] !== CR || b[i + 1] !== LF) return this.#broken(b[i] === LF ? "bare-lf" : "bare-cr");
-    this.head.minor = minor;
-    this.head.status = status;
-    this.#methodEnd = reasonStart - start;
-    this.#targetEnd = i - start;
-    return i + 2;
-  }
-
-  #broken(fault: Fault): -1 {
-    this.#fail(fault);
-    return -1;
-  }
-
   /** The head is syntactically whole and ends at `end`: what does it mean? */
   #understand(end: number): SignalKind {
     const { head } = this;
     const parser = this.#parser;
+    const line = this.#line;
     const text = this.#latin1(this.bytes, this.#at, end);
     this.#at = end;
     head.text = text;
@@ -400,18 +296,20 @@ export class Http1Reader {
     head.seen = parser.seen;
     head.framing = Framing.none;
     head.length = 0;
-    head.keepAlive = head.minor === 1;
+    head.minor = line.minor;
+    head.keepAlive = line.minor === 1;
     head.upgrade = "";
     head.expects = false;
     if (head.options.length > 0) head.options = [];
     if (this.trailers.length > 0) this.trailers = [];
     let fault: Fault | undefined;
     if (this.#request) {
-      head.method = text.slice(0, this.#methodEnd);
-      head.target = text.slice(this.#methodEnd + 1, this.#targetEnd);
+      head.method = text.slice(0, line.first);
+      head.target = text.slice(line.first + 1, line.second);
       fault = understandRequest(head, this.#limits.bodyOnGet);
     } else {
-      head.reason = text.slice(this.#methodEnd, this.#targetEnd);
+      head.status = line.status;
+      head.reason = text.slice(line.first, line.second);
       fault = understandResponse(head, this.toHead);
       if (fault === undefined && head.status === 101 && !this.upgradeAsked) fault = "unexpected-switch";
     }
@@ -427,10 +325,8 @@ export class Http1Reader {
         this.#left = head.length;
         return State.bodyLength;
       case Framing.chunked:
-        this.#left = 0;
-        this.#digits = 0;
-        this.#extensions = 0;
-        return State.chunkSize;
+        this.#chunks.begin();
+        return State.chunkLine;
       case Framing.close:
         return State.bodyClose;
       default:
@@ -438,46 +334,24 @@ export class Http1Reader {
     }
   }
 
-  #readChunkByte(c: number): void {
-    switch (this.#state) {
-      case State.chunkSize: {
-        const digit = HEX[c]!;
-        if (digit < 16) {
-          this.#left = this.#left * 16 + digit;
-          // Twelve digits are 256 TiB; sizes beyond lose bits in some readers, and many zeros hide them.
-          if (++this.#digits > 12) this.#fail("chunk-size");
-        } else if (this.#digits === 0) this.#fail(c === LF ? "bare-lf" : "chunk-size");
-        else if (c === CR) this.#state = State.chunkSizeLf;
-        else if (c === 0x3b) this.#state = State.chunkExtension;
-        else this.#fail(c === LF ? "bare-lf" : "chunk-size");
-        return;
-      }
-      case State.chunkExtension:
-        if (c === CR) this.#state = State.chunkSizeLf;
-        else if (c < SP || c === 0x7f || ++this.#extensions > MAX_EXTENSIONS) this.#fail("chunk-extension");
-        return;
-      case State.chunkSizeLf:
-        if (c !== LF) this.#fail("bare-cr");
-        else this.#state = this.#left === 0 ? State.trailers : State.chunkData;
-        this.#digits = 0;
-        this.#searched = 0;
-        return;
-      case State.chunkCr:
-        if (c === CR) this.#state = State.chunkLf;
-        else this.#fail("chunk-end");
-        return;
-      default:
-        if (c === LF) this.#state = State.chunkSize;
-        else this.#fail("chunk-end");
+  /** Bytes up to the next data; a message's trailers follow its last chunk. */
+  #readChunkLine(): void {
+    const { bytes } = this;
+    const chunks = this.#chunks;
+    while (this.#at < this.#end) {
+      const step = chunks.step(bytes[this.#at++]!);
+      if (step === Chunk.more) continue;
+      this.#searched = 0;
+      if (step === Chunk.fault) this.#fail(chunks.fault!);
+      else this.#state = step === Chunk.last ? State.trailers : State.chunkData;
+      return;
     }
   }
 
-  /** The offset after the trailer section, 0 for incomplete, -1 with the parser's fault. */
+  /** The offset after the trailer section, 0 for incomplete, -1 with the reader's fault. */
   #parseTrailers(): number {
-    // A parser of its own: the head's fields stay readable until the message has ended.
-    this.#trailerParser ??= new FieldParser(this.#names, Math.min(this.#limits.fields, 32));
-    const end = Math.min(this.#end, this.#at + this.#limits.head);
-    return this.#trailerParser.parse(this.bytes, this.#at, this.#at, end);
+    this.#trailerReader ??= new TrailerReader(this.#names, this.#limits.fields);
+    return this.#trailerReader.parse(this.bytes, this.#at, Math.min(this.#end, this.#at + this.#limits.head));
   }
 
   #readTrailers(): SignalKind {
@@ -493,29 +367,22 @@ export class Http1Reader {
     }
     if (this.#searched > 0 && !this.#worthParsing() && this.pending <= this.#limits.head) return this.#need();
     const end = this.#parseTrailers();
-    const parser = this.#trailerParser!;
-    if (end < 0) return this.#fail(parser.fault!);
+    const reader = this.#trailerReader!;
+    if (end < 0) return this.#fail(reader.fault!);
     if (end === 0) {
       if (this.pending > this.#limits.head) return this.#fail("head-too-large");
       this.#searched = this.pending;
       return this.#need();
     }
-    const text = this.#latin1(bytes, start, end);
-    for (let f = 0; f < parser.count * STRIDE; f += STRIDE) {
-      if (FORBIDDEN_TRAILERS.has(parser.fields[f + 4]!)) return this.#fail("trailer-field");
-      this.trailers.push({
-        name: text.slice(parser.fields[f], parser.fields[f + 1]),
-        value: text.slice(parser.fields[f + 2], parser.fields[f + 3]),
-      });
-    }
+    const trailers = reader.take(this.#latin1(bytes, start, end));
+    if (trailers === undefined) return this.#fail("trailer-field");
+    this.trailers = trailers;
     this.#at = end;
     this.#searched = 0;
     this.#state = State.end;
     return this.next();
   }
 }
-
-const VERSION = "HTTP/1.";
 
 /** Node's Buffer has a `slice` that does not copy; this one does, whatever the bytes are. */
 const copyOf = (bytes: Uint8Array, start: number, end: number): Uint8Array =>

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { type ServerHttp2Stream, constants } from "node:http2";
-import type { Trailer } from "../http1/machine.ts";
+import type { Trailer } from "../http1/wire-trailers.ts";
 import { FAULTS, type Fault } from "../http1/wire-faults.ts";
 import { Framing, type FramingKind, type Head } from "../http1/wire-head.ts";
 import type { Downstream } from "../engine/downstream.ts";

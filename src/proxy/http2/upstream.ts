@@ -7,7 +7,7 @@ import {
 } from "node:http2";
 import { connect as connectTcp, type Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
-import type { Trailer } from "../http1/machine.ts";
+import type { Trailer } from "../http1/wire-trailers.ts";
 import { Framing, type Head } from "../http1/wire-head.ts";
 import { Field } from "../http1/wire-names.ts";
 import type { BackendState, KeptConnection } from "../engine/backend.ts";

@@ -1,5 +1,5 @@
-import type { ReaderLimits, Trailer } from "../http1/machine.ts";
-import { FORBIDDEN_TRAILERS } from "../http1/machine.ts";
+import type { ReaderLimits } from "../http1/machine.ts";
+import { FORBIDDEN_TRAILERS, type Trailer } from "../http1/wire-trailers.ts";
 import type { Fault } from "../http1/wire-faults.ts";
 import { Framing, Head } from "../http1/wire-head.ts";
 import { Field, type FieldNames } from "../http1/wire-names.ts";

@@ -1,0 +1,73 @@
+import { Framing, type FramingKind, type Head } from "../http1/wire-head.ts";
+import { Field } from "../http1/wire-names.ts";
+import { grpcStatusOf } from "../http2/policy-grpc.ts";
+import type { RoutePlan } from "../plan.ts";
+import { type Encoding, chooseEncoding } from "./compress.ts";
+import type { Downstream } from "./downstream.ts";
+import { keptLines } from "./lines.ts";
+import type { MiddlewareView } from "./middleware.ts";
+import { type OwnReply, phraseOf } from "./replies.ts";
+
+/** No length is told: the body's end is. */
+const UNTOLD = -1;
+
+/** The lines of a backend's response that go on to the client. */
+export const passedLines = (head: Head, route: RoutePlan): string =>
+  keptLines(head, route.response.drop, route.response.others, undefined) + route.response.lines;
+
+/**
+ * Sends the head of a backend's response. Returns how its body is to be compressed on the way; undefined for
+ * not at all.
+ */
+export function sendAnswer(
+  downstream: Downstream,
+  request: Head,
+  head: Head,
+  route: RoutePlan,
+  more: { readonly lines: string; readonly view: MiddlewareView | undefined },
+): Encoding | undefined {
+  const { status } = head;
+  let lines = passedLines(head, route) + more.lines;
+  if (more.view !== undefined && more.view.editors.length > 0) lines = more.view.editResponse(status, lines);
+  let { framing } = head;
+  let length = framing === Framing.length || head.has(Field.contentLength) ? head.length : UNTOLD;
+  let encoding: Encoding | undefined;
+  if (!route.plain && framing !== Framing.none) {
+    encoding = chooseEncoding(route, request, head, downstream.version);
+    if (encoding !== undefined) {
+      lines += `Content-Encoding: ${encoding}\r\nVary: Accept-Encoding\r\n`;
+      framing = Framing.chunked;
+      length = UNTOLD;
+    }
+  }
+  const empty = framing === Framing.none && length < 0;
+  if (empty && status !== 204 && status !== 304 && request.method !== "HEAD") length = 0;
+  downstream.sendHead(status, head.reason, lines, framing, length);
+  return encoding;
+}
+
+/** Sends an answer of the proxy's own, whole. */
+export function sendOwn(
+  downstream: Downstream,
+  request: Head,
+  status: number,
+  answer: OwnReply,
+  lines: string,
+): void {
+  const { phrase, body } = answer;
+  const bodiless = body.length === 0 || request.method === "HEAD";
+  const framing: FramingKind = bodiless ? Framing.none : Framing.length;
+  downstream.sendHead(status, phrase, answer.lines + lines, framing, body.length);
+  if (!bodiless) downstream.sendBody(body, 0, body.length, true);
+  downstream.sendEnd([]);
+}
+
+/** To a client of gRPC: a head alone, with the status in its fields ("Trailers-Only"). */
+export function sendOwnGrpc(downstream: Downstream, status: number, reason: string): void {
+  const text = `${phraseOf(status)}${reason === "" ? "" : ` (${reason.replaceAll(/[^ -$&-~]/g, "_")})`}`;
+  const lines =
+    "Content-Type: application/grpc\r\n" +
+    `Grpc-Status: ${grpcStatusOf(status, reason)}\r\nGrpc-Message: ${text}\r\n`;
+  downstream.sendHead(200, "", lines, Framing.none, UNTOLD);
+  downstream.sendEnd([]);
+}
