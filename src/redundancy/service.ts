@@ -23,18 +23,18 @@ import type {
 } from "../contracts/redundancy.ts";
 import { AddressProbe } from "../linux/address-probe.ts";
 import { Announcer } from "../linux/announce.ts";
-import { type Fence, NftFence } from "../linux/nftables/fence.ts";
 import { type InterfaceAddress, Rtnetlink, whoIs } from "../linux/rtnetlink.ts";
 import type { FlowsToRedundancy } from "../contracts/flows.ts";
 import { AddressKeeper } from "./addresses.ts";
 import { FlowsLink } from "./flows-link.ts";
-import type { NodeMessage } from "./group/machine-state.ts";
 import { DuplicateWatch } from "./duplicates.ts";
-import { type NodeAddress, NodesService } from "./handover/service.ts";
-import { type HelloRouter, type WireBody, routerKey } from "./handover/wire.ts";
+import { BrainWatch } from "./brain-watch.ts";
+import { Fencing } from "./fencing.ts";
 import { HookRunner } from "./hooks.ts";
 import { LinkWatch } from "./links.ts";
+import { Peers } from "./peers.ts";
 import { LATE, RouterRunner } from "./router.ts";
+import { Telling } from "./telling.ts";
 import { Tracker } from "./tracking.ts";
 import { VrrpSockets } from "./vrrp/service.ts";
 
@@ -44,15 +44,6 @@ const TICK = ms(100);
 const LEASE_EVERY = ms(500);
 const STATUS_EVERY = seconds(1);
 const HELLO_EVERY = seconds(1);
-/** What somebody else changed in the fence's tables is repaired this often. */
-const FENCE_EVERY = seconds(5);
-/**
- * Without facts for this long the brain counts as silent (contracts/redundancy.ts). Well above the time of a restart
- * on a busy machine (3.75 s was seen): two nodes that both restart their brains must not pass the addresses on.
- */
-const BRAIN_SILENT = seconds(10);
-const PEER_FORGOTTEN = seconds(10);
-const BRAIN_TRACK = "nines brain";
 /** Time for the next process of this node, a whole restart of it included, before another node takes over. */
 const LEAVE_GRACE = seconds(6);
 /** A hand-over's own deadline is a second or three intervals. */
@@ -91,20 +82,16 @@ export class RedundancyService {
   readonly #links: LinkWatch;
   readonly #sockets: VrrpSockets;
   readonly #announcer: Announcer;
-  readonly #fence: Fence;
+  readonly #telling: Telling;
+  readonly #fencing: Fencing;
+  readonly #peers: Peers;
+  readonly #brain: BrainWatch;
   readonly #flows: FlowsLink;
-  #fenced: "unknown" | "yes" | "no" = "unknown";
-  #nodes: NodesService | undefined;
   #plan: RedundancyPlan | undefined;
   readonly #routers = new Map<string, Running>();
-  readonly #counters: Record<string, number> = {};
-  readonly #problems = new Map<string, MonotonicMs>();
-  readonly #digests = new Map<string, { digest: string; at: MonotonicMs; differs: boolean }>();
-  #factsAt: MonotonicMs;
-  #silent = false;
   #tickAt: MonotonicMs;
   #timer: Timer | undefined;
-  readonly #last = { lease: instant(0), status: instant(0), hello: instant(0), fence: instant(0) };
+  readonly #last = { lease: instant(0), status: instant(0), hello: instant(0) };
   #deciding = false;
   #applying: Promise<void> = Promise.resolve();
   #closed = false;
@@ -112,7 +99,9 @@ export class RedundancyService {
   private constructor(options: ServiceOptions) {
     this.#options = options;
     const { clock } = options;
-    const problem = (what: string, reason: string): void => this.#problem(what, reason);
+    const telling = new Telling(clock, options.log, options.toBrain);
+    const problem = (what: string, reason: string): void => telling.problem(what, reason);
+    this.#telling = telling;
     this.#rtnetlink = Rtnetlink.open(clock);
     this.#links = new LinkWatch({
       clock,
@@ -121,13 +110,19 @@ export class RedundancyService {
       onAddress: (address, gone, by) => this.#addressChanged(address, gone, by),
       onError: (error) => problem("reading the interfaces", messageOf(error)),
     });
-    this.#sockets = new VrrpSockets((counter) => this.#count(counter), problem);
+    this.#sockets = new VrrpSockets((counter) => telling.count(counter), problem);
     this.#announcer = Announcer.open();
-    this.#fence = new NftFence({ clock, onError: () => this.#installFence() });
+    this.#fencing = new Fencing({ clock, held: () => this.#fencedAddresses(), onProblem: problem });
+    this.#brain = new BrainWatch(clock, telling, () => this.#runners());
+    this.#peers = new Peers({
+      clock,
+      secret: options.secret,
+      telling,
+      routers: () => [...this.#routers].map(([name, { runner }]) => [name, runner] as const),
+    });
     this.#flows = new FlowsLink(clock, (flows) => {
       for (const { runner } of this.#routers.values()) runner.step({ type: "flows", flows });
     });
-    this.#factsAt = clock.monotonic();
     this.#tickAt = addTime(clock.monotonic(), TICK);
   }
 
@@ -145,8 +140,7 @@ export class RedundancyService {
         this.plan(message.plan);
         break;
       case "facts":
-        this.#factsAt = this.#options.clock.monotonic();
-        this.#brainSilent(false);
+        this.#brain.heard();
         for (const { name, good, reason } of message.facts)
           for (const { runner } of this.#routers.values()) runner.step({ type: "track", name, good, reason });
         break;
@@ -169,7 +163,7 @@ export class RedundancyService {
   plan(plan: RedundancyPlan): void {
     this.#applying = this.#applying
       .then(() => this.#apply(plan))
-      .catch((error: unknown) => this.#problem("carrying out the plan", messageOf(error)));
+      .catch((error: unknown) => this.#telling.problem("carrying out the plan", messageOf(error)));
   }
   /** Settles when everything asked for so far has been carried out. */
   get idle(): Promise<void> {
@@ -182,7 +176,7 @@ export class RedundancyService {
   status(): Extract<RedundancyToBrain, { type: "status" }> {
     const routers = [...this.#routers.values()].map(({ runner }) => runner.status());
     const flows = this.#flows.report;
-    return { type: "status", routers, counters: { ...this.#counters }, ...(flows && { flows }) };
+    return { type: "status", routers, counters: this.#telling.counters, ...(flows && { flows }) };
   }
 
   /**
@@ -195,13 +189,10 @@ export class RedundancyService {
     if (mode === "orphaned") await this.#handOverAll();
     if (mode === "release") {
       await Promise.all([...this.#routers.keys()].map((name) => this.#end(name)));
-      await this.#fence.uninstall().catch(() => undefined);
+      await this.#fencing.uninstall();
     } else if (mode === "leave") {
       for (const { runner } of this.#routers.values()) runner.linger(LEAVE_GRACE);
-      if (this.#fenced === "yes") {
-        const fresh = this.#fencedAddresses(true);
-        this.#fence.renew(fresh, fresh, ms((LEAVE_GRACE * 4) / 3));
-      }
+      this.#fencing.linger(ms((LEAVE_GRACE * 4) / 3));
     } else {
       this.#renew();
     }
@@ -212,12 +203,16 @@ export class RedundancyService {
       tracker.stop();
       runner.close();
     }
-    this.#nodes?.close();
+    this.#peers.close();
     this.#sockets.close();
     this.#announcer.close();
-    this.#fence.dispose();
+    this.#fencing.dispose();
     this.#links.close();
     this.#rtnetlink.close();
+  }
+
+  #runners(): RouterRunner[] {
+    return [...this.#routers.values()].map(({ runner }) => runner);
   }
 
   // Plans
@@ -227,14 +222,14 @@ export class RedundancyService {
     const same = this.#plan && JSON.stringify(this.#plan) === JSON.stringify(plan);
     this.#plan = plan;
     if (same) return;
-    this.#updateNodes(plan);
+    this.#peers.update(plan);
     const wanted = new Map(plan.routers.map((router) => [router.router, router]));
     for (const [name, { runner }] of this.#routers) {
       const next = wanted.get(name);
       if (!next || identity(next) !== identity(runner.plan)) await this.#end(name);
     }
     await this.#links.refresh();
-    await this.#installFenceNow();
+    await this.#fencing.plan(plan);
     for (const router of plan.routers) {
       const running = this.#routers.get(router.router);
       if (running) this.#replan(running, router);
@@ -254,10 +249,10 @@ export class RedundancyService {
     const keeper = new AddressKeeper(plan, {
       rtnetlink: this.#rtnetlink,
       links: this.#links,
-      onProblem: (what, reason) => this.#problem(`${plan.router}: ${what}`, reason),
+      onProblem: (what, reason) => this.#telling.problem(`${plan.router}: ${what}`, reason),
     });
     await keeper.prepare();
-    const hooks = new HookRunner(clock, log, (counter) => this.#count(counter));
+    const hooks = new HookRunner(clock, log, (counter) => this.#telling.count(counter));
     const runner: RouterRunner = new RouterRunner({
       clock,
       log,
@@ -270,13 +265,8 @@ export class RedundancyService {
       keeper,
       announcer: this.#announcer,
       hooks,
-      fence: {
-        renew: () => this.#renewFence(),
-        close: (addresses) => {
-          if (this.#fenced === "yes") this.#fence.close(addresses);
-        },
-      },
-      send: (to, message) => this.#nodes?.send(to, message),
+      fence: this.#fencing,
+      send: (to, message) => this.#peers.send(to, message),
       onResult: ({ id, ok, error }) => this.#options.toBrain({ type: "result", id, ok, error }),
       onChange: () => {
         this.#hello();
@@ -292,7 +282,7 @@ export class RedundancyService {
     const duplicates = this.#duplicates(plan.router);
     this.#routers.set(plan.router, { runner, keeper, duplicates, tracker, hooks });
     runner.start();
-    if (this.#silent) this.#lower(runner, true);
+    this.#brain.begin(runner);
     tracker.start();
   }
   #tracker(plan: RouterPlan, runner: RouterRunner): Tracker {
@@ -362,78 +352,6 @@ export class RedundancyService {
     return this.#options.toBrain({ type: "result", id, ok: false, error });
   }
 
-  // Other nodes
-
-  #updateNodes(plan: RedundancyPlan): void {
-    const nodes = new Map<string, NodeAddress>();
-    for (const router of plan.routers)
-      for (const { node, address } of router.nodes) nodes.set(node, { node, address });
-    const change = {
-      site: plan.site,
-      node: plan.node,
-      digest: plan.digest,
-      nodes: [...nodes.values()],
-      minHopLimit: Math.min(255, ...plan.routers.map((router) => router.minHopLimit)),
-    };
-    if (this.#nodes) {
-      this.#nodes.update(change);
-      for (const [node, known] of this.#digests) this.#compare(node, known.digest);
-      return;
-    }
-    this.#nodes = new NodesService({
-      ...change,
-      clock: this.#options.clock,
-      secret: this.#options.secret,
-      onMessage: (from, body, digest) => this.#nodeMessage(from, body, digest),
-      onRestart: (node) => {
-        for (const { runner } of this.#routers.values()) runner.step({ type: "restarted", node });
-      },
-      count: (counter) => this.#count(counter),
-      onProblem: (what, reason) => this.#problem(what, reason),
-    });
-  }
-  #nodeMessage(from: string, body: WireBody, digest: string): void {
-    this.#compare(from, digest);
-    if (body.type !== "hello") {
-      this.#routers
-        .get(body.router)
-        ?.runner.step({ type: "message", from, message: body satisfies NodeMessage });
-      return;
-    }
-    const at = this.#options.clock.monotonic();
-    const told = new Map(body.routers.map((router) => [router.key, router]));
-    for (const [name, { runner }] of this.#routers) {
-      const router = told.get(routerKey(name));
-      if (!router || !runner.plan.nodes.some(({ node }) => node === from)) continue;
-      const { state, priority, eligible, life, claims } = router;
-      runner.peer(from, { at, state, priority, eligible, life, claims });
-    }
-  }
-  /** Two nodes with different site files: named and alarmed; everything goes on. */
-  #compare(node: string, digest: string): void {
-    const { clock, log, toBrain } = this.#options;
-    const differs = digest !== this.#plan?.digest;
-    const before = this.#digests.get(node);
-    this.#digests.set(node, { digest, at: clock.monotonic(), differs });
-    if ((before?.differs ?? false) === differs) return;
-    const event = differs ? "redundancy.site_differs" : "redundancy.site_agrees";
-    const reason = differs
-      ? `${node} runs another site file than this node`
-      : `${node} runs the same site file`;
-    log[differs ? "error" : "info"]({ event, reason, node, digest, own: this.#plan?.digest });
-    if (differs) this.#count("sites_differ");
-    toBrain({ type: "event", event, fields: { node, digest, reason } });
-  }
-  #hello(): void {
-    if (!this.#nodes) return;
-    this.#last.hello = this.#options.clock.monotonic();
-    const routers = [...this.#routers].map(([name, { runner }]): HelloRouter => ({
-      key: routerKey(name),
-      ...runner.hello(),
-    }));
-    this.#nodes.broadcast({ type: "hello", routers: routers.slice(0, 64) });
-  }
-
   // The kernel
 
   #linksChanged(): void {
@@ -452,28 +370,29 @@ export class RedundancyService {
     if (gone && late > LATE) this.#decideFirst(late);
     for (const [router, { keeper }] of this.#routers) {
       if (!keeper.all.includes(address) || !keeper.held) continue;
-      if (duplicate) this.#problem(`${router}: ${address}`, "the kernel found a duplicate of it (dadfailed)");
+      if (duplicate)
+        this.#telling.problem(`${router}: ${address}`, "the kernel found a duplicate of it (dadfailed)");
       if (!gone || by === this.#rtnetlink.portid || !keeper.restore(ifindex, address)) continue;
-      this.#count("addresses_restored");
+      this.#telling.count("addresses_restored");
       const fields = { router, address, reason: `removed by ${whoIs(by)}` };
-      this.#options.log.warn({ event: "redundancy.address_restored", ...fields });
-      this.#options.toBrain({ type: "event", event: "redundancy.address_restored", fields });
+      this.#telling.event("warn", "redundancy.address_restored", fields);
     }
   }
   #duplicates(router: string): DuplicateWatch {
-    const tell = (event: string, fields: Readonly<Record<string, unknown>>, level: "info" | "warn"): void => {
-      this.#options.log[level]({ event, ...fields });
-      this.#options.toBrain({ type: "event", event, fields });
-    };
+    const telling = this.#telling;
     return new DuplicateWatch({
       ask: ({ ifindex, address, mac }) => this.#ask(ifindex, address, mac),
       found: (address, mac, when) => {
-        this.#count("duplicate_addresses");
+        this.#telling.count("duplicate_addresses");
         const reason = `${mac} answers for it, too`;
-        tell("redundancy.duplicate_address", { router, address, mac, when, reason }, "warn");
+        telling.event("warn", "redundancy.duplicate_address", { router, address, mac, when, reason });
       },
       gone: (address) =>
-        tell("redundancy.duplicate_gone", { router, address, reason: "nobody else answers for it" }, "info"),
+        telling.event("info", "redundancy.duplicate_gone", {
+          router,
+          address,
+          reason: "nobody else answers for it",
+        }),
     });
   }
   #lookForDuplicates(now: MonotonicMs): void {
@@ -494,36 +413,10 @@ export class RedundancyService {
     }
   }
 
-  // The fence
-
-  #fencedAddresses(held: boolean): IpAddress[] {
+  #fencedAddresses(): IpAddress[] {
     return [...this.#routers.values()].flatMap(({ runner, keeper }) =>
-      runner.plan.fence && (!held || keeper.held) ? keeper.all : [],
+      runner.plan.fence && keeper.held ? keeper.all : [],
     );
-  }
-  #installFence(): void {
-    if (this.#closed) return;
-    this.#installFenceNow().catch(() => undefined);
-  }
-  async #installFenceNow(): Promise<void> {
-    this.#last.fence = this.#options.clock.monotonic();
-    const planned = (this.#plan?.routers ?? []).flatMap((router) =>
-      router.fence ? router.instances.flatMap((i) => i.addresses.map((a) => a.address)) : [],
-    );
-    if (planned.length === 0 && this.#fenced !== "yes") return;
-    try {
-      await this.#fence.install([...new Set(planned)]);
-      this.#fenced = "yes";
-      this.#renewFence();
-    } catch (error) {
-      this.#fenced = "no";
-      this.#problem("the fence (addresses then go by their lease only)", messageOf(error));
-    }
-  }
-  #renewFence(): void {
-    if (this.#fenced !== "yes") return;
-    const fresh = this.#fencedAddresses(true);
-    if (fresh.length > 0) this.#fence.renew(fresh, fresh);
   }
 
   // Time
@@ -543,7 +436,7 @@ export class RedundancyService {
   #decideFirst(late: number): void {
     if (this.#deciding) return;
     this.#deciding = true;
-    this.#count("late_ticks");
+    this.#telling.count("late_ticks");
     for (const { runner } of this.#routers.values()) runner.woke(ms(late));
     this.#drain();
     for (const { runner } of this.#routers.values()) runner.settle();
@@ -551,65 +444,35 @@ export class RedundancyService {
   }
   #drain(): void {
     this.#sockets.drain();
-    this.#nodes?.drain();
+    this.#peers.drain();
     this.#links.drain();
   }
   #tick(): void {
     const now = this.#options.clock.monotonic();
-    const due = (what: "lease" | "status" | "fence", every: number): boolean => {
+    const due = (what: "lease" | "status" | "hello", every: number): boolean => {
       if (now - this.#last[what] < every) return false;
       this.#last[what] = now;
       return true;
     };
-    this.#renewFence();
+    this.#fencing.renew();
     this.#flows.look();
     if (due("lease", LEASE_EVERY)) this.#renew();
-    if (now - this.#last.hello >= HELLO_EVERY) this.#hello();
+    if (due("hello", HELLO_EVERY)) this.#hello();
     if (due("status", STATUS_EVERY)) this.#options.toBrain(this.status());
-    // Without it soon again: a predecessor may have owned the tables until a moment ago.
-    if (due("fence", this.#fenced === "no" ? LEASE_EVERY : FENCE_EVERY)) this.#installFence();
+    this.#fencing.look(now);
     this.#lookForDuplicates(now);
-    if (now - this.#factsAt > BRAIN_SILENT) this.#brainSilent(true);
-    for (const [node, { at }] of this.#digests) if (now - at > PEER_FORGOTTEN) this.#digests.delete(node);
+    this.#brain.look(now);
+    this.#peers.forget(now);
   }
   #renew(): void {
     for (const { runner } of this.#routers.values()) runner.renew();
   }
+  #hello(): void {
+    this.#last.hello = this.#options.clock.monotonic();
+    this.#peers.hello();
+  }
   #status(): void {
     this.#last.status = this.#options.clock.monotonic();
     this.#options.toBrain(this.status());
-  }
-
-  // The brain's silence
-
-  #brainSilent(silent: boolean): void {
-    if (silent === this.#silent) return;
-    this.#silent = silent;
-    const event = silent ? "redundancy.brain_silent" : "redundancy.brain_heard";
-    const reason = silent ? `no facts for ${BRAIN_SILENT} ms; the priority is lowered` : "facts come again";
-    this.#options.log.warn({ event, reason });
-    for (const { runner } of this.#routers.values()) this.#lower(runner, silent);
-  }
-  /** Below every other node of the router, but never out of the election. */
-  #lower(runner: RouterRunner, silent: boolean): void {
-    const { plan } = runner;
-    const least = Math.min(...plan.nodes.map(({ priority }) => priority), plan.priority);
-    const by = silent ? Math.max(1, plan.priority - least + 1) : 0;
-    runner.step({ type: "lower", name: BRAIN_TRACK, by, reason: "the brain process is silent" });
-  }
-
-  #count(counter: string): void {
-    this.#counters[counter] = (this.#counters[counter] ?? 0) + 1;
-  }
-  /** Told once a minute for each kind. */
-  #problem(what: string, reason: string): void {
-    this.#count("problems");
-    const now = this.#options.clock.monotonic();
-    const last = this.#problems.get(what);
-    if (last !== undefined && now - last < 60_000) return;
-    if (this.#problems.size > 200) this.#problems.clear();
-    this.#problems.set(what, now);
-    this.#options.log.warn({ event: "redundancy.problem", what, reason });
-    this.#options.toBrain({ type: "event", event: "redundancy.problem", fields: { what, reason } });
   }
 }
