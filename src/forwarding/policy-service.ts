@@ -115,8 +115,10 @@ export function serviceParts(input: ServiceInput, before?: ServiceParts): Servic
   return { sets, chains: [...built, ...limits.chains] };
 }
 
-/** What the flows room listens for: new, destroy, assured (bits of enum ip_conntrack_events). */
-const EVENTS = 0x15;
+/** What the flows room listens for: destroy and assured (bits of enum ip_conntrack_events). */
+const EVENTS = 0x14;
+/** From the first FIN or RST on, also the changes of the TCP state: what is closed is no connection to keep. */
+export const CLOSING_EVENTS = EVENTS | 0x20;
 
 function markRules(input: ServiceInput): NftRule[] {
   return [

@@ -39,6 +39,7 @@ import { MARK_MASK, MARK_SIGNATURE, SIGNATURE_MASK, serviceMark } from "./marks.
 import { Kept } from "./policy-kept.ts";
 import { natParts } from "./policy-nat.ts";
 import {
+  CLOSING_EVENTS,
   PROTOCOLS,
   type ServiceInput,
   type ServiceParts,
@@ -152,6 +153,23 @@ const onlyLocal: NftRule = {
     { kind: "fib", of: "daddr", register: 0 },
     { kind: "cmp", register: 0, op: "neq", value: hostU32(2) },
     { kind: "verdict", verdict: { code: "return" } },
+  ],
+};
+
+/** FIN or RST in one of our connections: the flows room hears of its end at once, not when TIME_WAIT is over. */
+const closing: NftRule = {
+  comment: "connections that close",
+  expressions: [
+    { kind: "meta", key: "l4proto", register: 0 },
+    isEqual(0, Uint8Array.of(PROTOCOLS.tcp)),
+    payload("transport", 13, 1, 0),
+    { kind: "bitwise", from: 0, to: 0, mask: Uint8Array.of(0x05), xor: Uint8Array.of(0) },
+    { kind: "cmp", register: 0, op: "neq", value: Uint8Array.of(0) },
+    { kind: "ct", key: "mark", register: 0 },
+    { kind: "bitwise", from: 0, to: 0, mask: hostU32(SIGNATURE_MASK), xor: hostU32(0) },
+    isEqual(0, hostU32(MARK_SIGNATURE)),
+    immediate(0, hostU32(CLOSING_EVENTS)),
+    { kind: "ct-set", key: "eventmask", register: 0 },
   ],
 };
 
@@ -270,7 +288,7 @@ function countParts(family: Family, services: readonly ServiceInput[]): CountPar
     { name: "traffic", key: ["mark", "direction", type, "port"], counter: true, elements: elementMap(exact) },
     { name: "connections", key: ["mark", type, "port"], counter: true, elements: elementMap(made) },
   ];
-  const rules: NftRule[] = [{ comment: "per backend", expressions: withPort }];
+  const rules: NftRule[] = [closing, { comment: "per backend", expressions: withPort }];
   const connections: NftRule[] = [
     {
       comment: "new connections",

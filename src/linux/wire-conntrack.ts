@@ -35,6 +35,8 @@ const NAT = { V4_MIN: 1, V4_MAX: 2, PROTO: 3, V6_MIN: 4, V6_MAX: 5 } as const;
 const TCP = { STATE: 1, WSCALE_ORIGINAL: 2, WSCALE_REPLY: 3, FLAGS_ORIGINAL: 4, FLAGS_REPLY: 5 } as const;
 const TCP_BE_LIBERAL = 0x08;
 const TCP_WINDOW_SCALE = 0x01;
+/** Somebody has begun to close: after TIME_WAIT the same port may open another connection. */
+const TCP_CLOSE_INIT = 0x04;
 
 /** Bits of a flow's status (enum ip_conntrack_status). */
 export const FLOW_STATUS = {
@@ -45,7 +47,7 @@ export const FLOW_STATUS = {
   DST_NAT: 0x20,
 } as const;
 /** enum tcp_conntrack. */
-export const TCP_STATE = { ESTABLISHED: 3, FIN_WAIT: 4, CLOSE: 8 } as const;
+export const TCP_STATE = { ESTABLISHED: 3, FIN_WAIT: 4, LAST_ACK: 6, TIME_WAIT: 7, CLOSE: 8 } as const;
 
 /** One direction of a flow. Addresses are 4 or 16 bytes. */
 export interface FlowTuple {
@@ -300,9 +302,10 @@ function writeState(writer: NetlinkWriter, flow: FlowPlan): void {
   const tcp = writer.nest(1);
   writer.attrU8(TCP.STATE, flow.tcpState);
   const scaled = flow.windowScales !== undefined;
-  const flags = TCP_BE_LIBERAL | (scaled ? TCP_WINDOW_SCALE : 0);
+  const closing = flow.tcpState >= TCP_STATE.FIN_WAIT && flow.tcpState <= TCP_STATE.CLOSE;
+  const flags = TCP_BE_LIBERAL | (scaled ? TCP_WINDOW_SCALE : 0) | (closing ? TCP_CLOSE_INIT : 0);
   // struct nf_ct_tcp_flags: value, mask.
-  const flagBytes = Uint8Array.of(flags, TCP_BE_LIBERAL | TCP_WINDOW_SCALE);
+  const flagBytes = Uint8Array.of(flags, TCP_BE_LIBERAL | TCP_WINDOW_SCALE | TCP_CLOSE_INIT);
   writer.attr(TCP.FLAGS_ORIGINAL, flagBytes).attr(TCP.FLAGS_REPLY, flagBytes);
   if (flow.windowScales !== undefined) {
     writer.attrU8(TCP.WSCALE_ORIGINAL, flow.windowScales[0]);
@@ -411,14 +414,25 @@ const LOAD_INDEX_IMMEDIATE = 0x01;
 const LOAD_WORD = 0x20;
 const LOAD_WORD_INDEXED = 0x40;
 const MOVE_TO_INDEX = 0x07;
+const LOAD_BYTE = 0x30;
+const LOAD_BYTE_INDEXED = 0x50;
 const AND = 0x54;
 const JUMP_EQUAL = 0x15;
+const JUMP_ABOVE = 0x25;
+const JUMP_FROM = 0x35;
 const JUMP_BITS = 0x45;
 const RETURN = 0x06;
 const ANCILLARY_NLATTR = 0xfffff00c; // SKF_AD_OFF + SKF_AD_NLATTR
+const ANCILLARY_NLATTR_NEST = 0xfffff010; // SKF_AD_OFF + SKF_AD_NLATTR_NEST
 const FIRST_ATTRIBUTE = 20; // after nlmsghdr and nfgenmsg
+/** Low byte of nlmsg_type, which is in host order. */
+const MESSAGE_TYPE = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1 ? 4 : 5;
+const MESSAGE_DELETE = 2;
 
-/** Events of assured flows whose mark has these bits: whatever else the host forwards never wakes us. */
+/**
+ * Events of assured flows whose mark has these bits: whatever else the host forwards never wakes us, nor do the
+ * steps of a connection between its first FIN and its end.
+ */
 export function flowEventFilter(mark: { readonly value: number; readonly mask: number }): Uint8Array {
   const program: [number, number, number, number][] = [];
   const attribute = (type: number): void => {
@@ -435,7 +449,27 @@ export function flowEventFilter(mark: { readonly value: number; readonly mask: n
   attribute(CTA.MARK);
   program.push([AND, 0, 0, mark.mask], [JUMP_EQUAL, 1, 0, mark.value], [RETURN, 0, 0, 0]);
   attribute(CTA.STATUS);
-  program.push([JUMP_BITS, 1, 0, FLOW_STATUS.ASSURED], [RETURN, 0, 0, 0], [RETURN, 0, 0, 0xffffffff]);
+  program.push([JUMP_BITS, 1, 0, FLOW_STATUS.ASSURED], [RETURN, 0, 0, 0]);
+  program.push(
+    [LOAD_BYTE, 0, 0, MESSAGE_TYPE],
+    [JUMP_EQUAL, 15, 0, MESSAGE_DELETE],
+    [LOAD_IMMEDIATE, 0, 0, FIRST_ATTRIBUTE],
+    [LOAD_INDEX_IMMEDIATE, 0, 0, CTA.PROTOINFO],
+    [LOAD_WORD, 0, 0, ANCILLARY_NLATTR],
+    [JUMP_EQUAL, 11, 0, 0], // not there: UDP
+    [LOAD_INDEX_IMMEDIATE, 0, 0, 1], // CTA_PROTOINFO_TCP
+    [LOAD_WORD, 0, 0, ANCILLARY_NLATTR_NEST],
+    [JUMP_EQUAL, 8, 0, 0],
+    [LOAD_INDEX_IMMEDIATE, 0, 0, TCP.STATE],
+    [LOAD_WORD, 0, 0, ANCILLARY_NLATTR_NEST],
+    [JUMP_EQUAL, 5, 0, 0],
+    [MOVE_TO_INDEX, 0, 0, 0],
+    [LOAD_BYTE_INDEXED, 0, 0, 4],
+    [JUMP_FROM, 0, 2, TCP_STATE.FIN_WAIT],
+    [JUMP_ABOVE, 1, 0, TCP_STATE.LAST_ACK],
+    [RETURN, 0, 0, 0],
+    [RETURN, 0, 0, 0xffffffff],
+  );
   const bytes = new Uint8Array(program.length * 8);
   const view = new DataView(bytes.buffer);
   program.forEach(([code, ifTrue, ifFalse, value], i) => {

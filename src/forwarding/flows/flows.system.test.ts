@@ -14,7 +14,7 @@ import type { TrafficCommand } from "./testing/traffic.ts";
 const root = process.getuid?.() === 0;
 const present = ["nft", "conntrack", "openssl"].every((name) => spawnSync("which", [name]).status === 0);
 const sleep = (span: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, span));
-const sh = (command: string): string => execFileSync("sh", ["-c", command], { encoding: "utf8" });
+const sh = (command: string): string => execFileSync("bash", ["-c", command], { encoding: "utf8" });
 const COUNT = 60;
 
 interface Status {
@@ -200,6 +200,22 @@ END
     expect(cut).toBeGreaterThan(5);
     expect(cut).toBeLessThan(COUNT - 10);
     await until("ended on both", async () => (await status("lb1")).flows.others === COUNT - cut);
+  });
+
+  it("what is closed leaves the standby's table while the Active's kernel keeps it in TIME_WAIT", async () => {
+    const before = (await status("lb1")).flows.others;
+    const waiting = (): number =>
+      on("lb2", "conntrack -L -p tcp --state TIME_WAIT 2>/dev/null").split("\n").length - 1;
+    on(
+      "client",
+      `for i in 1 2 3 4 5; do exec 3<>/dev/tcp/10.9.9.9/80; echo hello >&3; read -r line <&3; exec 3>&-; done`,
+    );
+    await until("closed at the Active", () => Promise.resolve(waiting() >= 5));
+    await ask(node("lb2"), { do: "flush" });
+    expect((await status("lb1")).flows.others).toBe(before);
+    expect(waiting()).toBeGreaterThanOrEqual(5);
+    // Without a word of the steps between its first FIN and its end.
+    expect((await status("lb2")).flows.own).toBe(before);
   });
 
   it("a node with another authority's certificate, or of another site, is refused, counted and named", async () => {

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { ip, ipBytes } from "../../base/addresses.ts";
 import { chance, randomInt, seededRandom } from "../../base/random.ts";
 import { instant } from "../../base/time.ts";
-import { type Flow, flowKey } from "../../linux/wire-conntrack.ts";
+import { type Flow, TCP_STATE, flowKey } from "../../linux/wire-conntrack.ts";
 import { FlowStore, type StoreEffects } from "./machine-store.ts";
 import type { Entry } from "./wire.ts";
 
@@ -150,6 +150,24 @@ describe("who owns a flow", () => {
     expect(site.store("lb1").upkeep(now).create).toHaveLength(1);
     site.ends("lb2", 1);
     expect(site.table("lb3").size).toBe(4);
+  });
+
+  it("a closed connection leaves the others at once, though the kernel keeps TIME_WAIT; its port is free again", () => {
+    const site = new Site();
+    site.active("lb1", true);
+    site.opens("lb1", 1, 11);
+    site.opens("lb1", 2, 12);
+    const store = site.store("lb1");
+    const waits = { ...flow(1, 11, marks["lb1"] ?? 0), tcpState: TCP_STATE.TIME_WAIT };
+    site.carryOut("lb1", store.kernelFlow(waits, now));
+    expect(site.table("lb2").size).toBe(1);
+    // Neither a listing nor its last event brings it back.
+    const other = { ...flow(2, 12, marks["lb1"] ?? 0), tcpState: TCP_STATE.CLOSE };
+    site.carryOut("lb1", store.reconcile([waits, other], now));
+    site.carryOut("lb1", store.kernelEnd(waits));
+    expect([store.counts.own, site.table("lb2").size]).toEqual([0, 0]);
+    site.opens("lb1", 1, 13);
+    expect([...site.table("lb2").values()]).toEqual(["10.1.0.13"]);
   });
 
   it("after a partition in which both took flows, both sets live on everywhere", () => {

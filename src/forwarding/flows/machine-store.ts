@@ -6,7 +6,7 @@
  * Effects are carried out in this order: delete, create, update, then tell.
  */
 import { type MonotonicMs, addTime, ms } from "../../base/time.ts";
-import { type Flow, type FlowPlan, flowKey, tuplesSame } from "../../linux/wire-conntrack.ts";
+import { type Flow, type FlowPlan, TCP_STATE, flowKey, tuplesSame } from "../../linux/wire-conntrack.ts";
 import type { Delivery, OwnFlows } from "./machine-peer.ts";
 import type { Entry, FlowRecord } from "./wire.ts";
 
@@ -116,6 +116,7 @@ export class FlowStore {
     const known = this.#held.get(key);
     // Not ours to speak for: its owner does.
     if (known !== undefined && known.owner !== SELF && !this.#active.has(service.router)) return effects;
+    if (closed(flow)) return this.kernelEnd(flow);
     const record = recordOf(flow, service.name);
     if (known?.owner === SELF && same(known.flow, record)) return effects;
     this.#hold(key, SELF, record, now);
@@ -123,6 +124,7 @@ export class FlowStore {
     return effects;
   }
 
+  /** It is closed, or gone from the kernel: peers need it no more. */
   kernelEnd(flow: Flow): StoreEffects {
     const effects = nothing();
     const key = flowKey(flow);
@@ -142,6 +144,7 @@ export class FlowStore {
     const effects = nothing();
     const seen = new Set<string>();
     for (const flow of flows) {
+      if (closed(flow)) continue;
       const key = flowKey(flow);
       seen.add(key);
       const service = this.#byMark.get((flow.mark & this.#mask) >>> 0);
@@ -280,6 +283,10 @@ export class FlowStore {
 /** At a third of its time, so that two rounds may fail. */
 const prolongAt = (flow: FlowRecord, now: MonotonicMs): MonotonicMs =>
   addTime(now, ms((flow.timeout * 1000) / 3));
+
+/** TIME_WAIT and CLOSE: nothing can be lost any more, and the client may use the port again for another backend. */
+const closed = ({ tcpState }: Flow): boolean =>
+  tcpState === TCP_STATE.TIME_WAIT || tcpState === TCP_STATE.CLOSE;
 
 const ended = ({ family, protocol, original, service }: FlowRecord): Ended => ({
   family,
