@@ -47,7 +47,14 @@ export const FLOW_STATUS = {
   DST_NAT: 0x20,
 } as const;
 /** enum tcp_conntrack. */
-export const TCP_STATE = { ESTABLISHED: 3, FIN_WAIT: 4, LAST_ACK: 6, TIME_WAIT: 7, CLOSE: 8 } as const;
+export const TCP_STATE = {
+  NONE: 0,
+  ESTABLISHED: 3,
+  FIN_WAIT: 4,
+  LAST_ACK: 6,
+  TIME_WAIT: 7,
+  CLOSE: 8,
+} as const;
 
 /** One direction of a flow. Addresses are 4 or 16 bytes. */
 export interface FlowTuple {

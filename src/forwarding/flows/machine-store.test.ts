@@ -256,3 +256,16 @@ describe("who owns a flow", () => {
     }
   });
 });
+
+describe("connections", () => {
+  it("whose end was never told are in a peer's kernel for hours at most, and prolonged until then", () => {
+    const backup = new FlowStore(MASK);
+    backup.configure([{ name: "web", router: "edge", mark: 0x4e000001 }]);
+    const { id: _, status: __, packets: ___, bytes: ____, mark: _____, ...plain } = flow(1, 11, 0);
+    const entries: Entry[] = [{ ended: false, flow: { ...plain, timeout: 432_000, service: "web" } }];
+    const { create } = backup.remote("lb1", { first: true, last: true, entries }, now);
+    expect(create.map(({ timeout }) => timeout)).toEqual([11_160]);
+    expect(backup.upkeep(instant(3_719_000)).prolong).toEqual([]);
+    expect(backup.upkeep(instant(3_720_000)).prolong.map(({ timeout }) => timeout)).toEqual([11_160]);
+  });
+});

@@ -272,7 +272,8 @@ export class FlowStore {
     const mark = this.#byName.get(flow.service)?.mark;
     if (mark === undefined) return undefined;
     // Written out: of all that is done per flow, spreading was the dearest.
-    const { family, protocol, original, reply, timeout, tcpState, windowScales } = flow;
+    const { family, protocol, original, reply, tcpState, windowScales } = flow;
+    const timeout = Math.min(flow.timeout, LONGEST);
     return { family, protocol, original, reply, mark, timeout, tcpState, windowScales };
   }
   *#ownKeys(): Iterable<string> {
@@ -280,9 +281,15 @@ export class FlowStore {
   }
 }
 
+/**
+ * Seconds that a peer's flow lives here unless it is prolonged, which it is at a third: so it has at least the 2 h 4 min
+ * of RFC 5382 (REQ-5) left when we take it over, until its next packet gives it the kernel's own time. Not longer,
+ * since one whose end was never told (its node died) is in the table for so long.
+ */
+const LONGEST = 11_160;
 /** At a third of its time, so that two rounds may fail. */
 const prolongAt = (flow: FlowRecord, now: MonotonicMs): MonotonicMs =>
-  addTime(now, ms((flow.timeout * 1000) / 3));
+  addTime(now, ms((Math.min(flow.timeout, LONGEST) * 1000) / 3));
 
 /** TIME_WAIT and CLOSE: nothing can be lost any more, and the client may use the port again for another backend. */
 const closed = ({ tcpState }: Flow): boolean =>

@@ -4,8 +4,8 @@ import { messageOf } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
 import { type Clock, type DurationMs, type Timer, addTime, ms } from "../../base/time.ts";
 import { Conntrack, FlowEvents } from "../../linux/conntrack.ts";
-import { ERRNO } from "../../linux/constants.ts";
-import { type FlowPlan, tuplesSame } from "../../linux/wire-conntrack.ts";
+import { ERRNO, IPPROTO } from "../../linux/constants.ts";
+import { type Flow, type FlowPlan, TCP_STATE, tuplesSame } from "../../linux/wire-conntrack.ts";
 import { MARK_MASK, MARK_SIGNATURE, SIGNATURE_MASK } from "../marks.ts";
 import { type Delivery, PeerMachine, type PeerStatus } from "./machine-peer.ts";
 import { FlowStore, type ReplicatedService, type StoreEffects } from "./machine-store.ts";
@@ -83,7 +83,9 @@ export class FlowsService {
       clock: options.clock,
       mark: { value: MARK_SIGNATURE, mask: SIGNATURE_MASK },
       onFlow: (flow, by) => {
-        if (by !== this.#table.portid) this.#tell(this.#store.kernelFlow(flow, options.clock.monotonic()));
+        if (by === this.#table.portid) return;
+        if (flow.protocol === IPPROTO.TCP && flow.tcpState === TCP_STATE.NONE) this.#complete(flow);
+        else this.#tell(this.#store.kernelFlow(flow, options.clock.monotonic()));
       },
       onEnd: (flow, by) => {
         if (by !== this.#table.portid) this.#tell(this.#store.kernelEnd(flow));
@@ -442,6 +444,19 @@ export class FlowsService {
         this.#store.lost(flow);
       }
     }
+  }
+
+  /**
+   * An event says only what changed with it. Where two processors handle a connection's packets at once, that it is
+   * assured may come without its state, which a peer would then put in as none: it would drop the backend's packets.
+   */
+  #complete(flow: Flow): void {
+    const { clock } = this.#options;
+    this.#tell(this.#store.kernelFlow({ ...flow, tcpState: TCP_STATE.ESTABLISHED }, clock.monotonic()));
+    this.#enqueue(async () => {
+      const whole = await this.#table.get(flow);
+      if (whole !== undefined) this.#tell(this.#store.kernelFlow(whole, clock.monotonic()));
+    });
   }
 
   /** One with the same addresses is there: the same flow gets the new state, another gives way. */
