@@ -1,8 +1,15 @@
 /** The report of a drill: written by the lab, read by the planner, the benchmarks and people. */
 export type Verdict = "passed" | "failed" | "skipped";
 
+/** `arriving`: connections that come and go throughout; those younger than the lag may die with a node. */
 export type StreamKind =
-  "connect" | "established-client-first" | "established-server-first" | "http" | "udp" | "resolver";
+  | "connect"
+  | "established-client-first"
+  | "established-server-first"
+  | "arriving"
+  | "http"
+  | "udp"
+  | "resolver";
 
 /** One probe stream's outcome. Times are milliseconds from the injection of the fault. */
 export interface ProbeOutcome {
@@ -20,7 +27,25 @@ export interface ProbeOutcome {
   /** Of the good ones, from when the probe was due; ms. */
   readonly latency: { readonly median: number; readonly p99: number; readonly max: number };
   /** Streams that were established before the fault and those of them that lived on. */
-  readonly established?: { readonly before: number; readonly kept: number } | undefined;
+  readonly established?: EstablishedOutcome | undefined;
+}
+
+export interface EstablishedOutcome {
+  readonly before: number;
+  readonly kept: number;
+  /** Those that did not live on, the first hundred of them. */
+  readonly lost?: readonly LostConnection[] | undefined;
+}
+export interface LostConnection {
+  /** The client's port. */
+  readonly port: number;
+  readonly backend: string;
+  /** ms from the fault; negative before it. */
+  readonly established: number;
+  /** When it ended, or when its last line was seen. */
+  readonly last: number;
+  /** `silent`: nobody ended it, and nothing comes any more. */
+  readonly error: string;
 }
 
 /** What a run may cost at most; what is absent is not judged. Times in ms, `kept` a share of 1. */

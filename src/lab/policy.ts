@@ -2,7 +2,7 @@
  * From what was seen to figures and a verdict. Pure: the same observations give the same report.
  * Instants are host-monotonic milliseconds on the way in, milliseconds from the fault on the way out.
  */
-import type { DrillBudget, ProbeOutcome, StreamKind } from "../contracts/drills.ts";
+import type { DrillBudget, EstablishedOutcome, ProbeOutcome, StreamKind } from "../contracts/drills.ts";
 
 /** One probe: when it was due, when it was settled, and what went wrong. */
 export interface Observation {
@@ -47,7 +47,7 @@ export function summarise(
   kind: StreamKind,
   observations: readonly Observation[],
   faultAt: number,
-  established?: { readonly before: number; readonly kept: number },
+  established?: EstablishedOutcome,
 ): ProbeOutcome {
   const errors: { [error: string]: number } = {};
   const latencies: number[] = [];
@@ -73,7 +73,14 @@ export function summarise(
       p99: tenths(quantile(latencies, 0.99)),
       max: tenths(quantile(latencies, 1)),
     },
-    established,
+    established: established && {
+      ...established,
+      lost: established.lost?.map((one) => ({
+        ...one,
+        established: tenths(one.established - faultAt),
+        last: tenths(one.last - faultAt),
+      })),
+    },
   };
 }
 
@@ -164,7 +171,9 @@ export function figuresOf(
   others: { readonly noOwner: number; readonly twoOwners: number; readonly takeovers: number },
 ): Figures {
   const fresh = probes.filter(({ kind }) => NEW_CONNECTIONS.includes(kind));
-  const held = probes.flatMap(({ established }) => (established === undefined ? [] : [established]));
+  const held = probes.flatMap(({ kind, established }) =>
+    established === undefined || kind === "arriving" ? [] : [established],
+  );
   const before = held.reduce((sum, one) => sum + one.before, 0);
   return {
     gap: Math.max(0, ...fresh.map(({ longestGap }) => longestGap)),

@@ -8,6 +8,7 @@
 import { createInterface } from "node:readline";
 import { type MonotonicMs, addTime, ms } from "../base/time.ts";
 import { hostClock } from "./host-clock.ts";
+import { ArrivingStream } from "./probe/arriving.ts";
 import { ConnectStream } from "./probe/connect.ts";
 import { EstablishedStream } from "./probe/established.ts";
 import { HttpStream } from "./probe/http.ts";
@@ -32,6 +33,7 @@ const makers = {
   udp: UdpStream,
   "established-client-first": EstablishedStream,
   "established-server-first": EstablishedStream,
+  arriving: ArrivingStream,
 } as const;
 
 let running: Running[] = [];

@@ -2,6 +2,7 @@
 import { type ChildProcess } from "node:child_process";
 import { createInterface } from "node:readline";
 import { OperationalError } from "../base/errors.ts";
+import type { EstablishedOutcome } from "../contracts/drills.ts";
 import type { StreamSpec } from "./probe/stream.ts";
 import type { Observation } from "./policy.ts";
 import { entryCommand, start } from "./shell.ts";
@@ -20,7 +21,7 @@ export type ProberReport =
   | {
       readonly type: "ended";
       readonly lag: number;
-      readonly kept: Readonly<{ [stream: string]: { readonly before: number; readonly kept: number } }>;
+      readonly kept: Readonly<{ [stream: string]: EstablishedOutcome }>;
     };
 
 export class Prober {
@@ -96,11 +97,11 @@ export class Prober {
 
   /**
    * Whether every stream has answers since then, and none failed. `fresh` leaves established
-   * connections out: those that died stay dead.
+   * connections out: those that died stay dead; and arriving ones are judged when they are over.
    */
   goodSince(since: number, fresh: boolean): boolean {
     return this.#specs.every(({ stream, kind }) => {
-      if (fresh && kind.startsWith("established")) return true;
+      if (kind === "arriving" || (fresh && kind.startsWith("established"))) return true;
       const recent = (this.#observations.get(stream) ?? []).filter(({ due }) => due >= since);
       return recent.length > 0 && recent.every(({ error }) => error === undefined);
     });

@@ -1,3 +1,4 @@
+import type { EstablishedOutcome } from "../contracts/drills.ts";
 import type { Observation } from "./policy.ts";
 import type { StreamSpec } from "./probe/stream.ts";
 import { Prober } from "./prober.ts";
@@ -42,7 +43,7 @@ export class Probers {
     return this.#asking.every((one) => one.goodSince(since, fresh));
   }
 
-  async end(): Promise<{ lag: number; kept: Map<string, { before: number; kept: number }> }> {
+  async end(): Promise<{ lag: number; kept: Map<string, EstablishedOutcome> }> {
     const ended = await Promise.all(this.#asking.map((one) => one.end()));
     return {
       lag: Math.max(0, ...ended.map(({ lag }) => lag)),

@@ -1,5 +1,6 @@
 import { type Socket, connect } from "node:net";
 import { type MonotonicMs, instant } from "../../base/time.ts";
+import type { EstablishedOutcome, LostConnection } from "../../contracts/drills.ts";
 import { hostClock } from "../host-clock.ts";
 import { Pending, type Record, type Stream, type StreamSpec, classify } from "./stream.ts";
 
@@ -16,10 +17,18 @@ interface Connection {
   due: MonotonicMs;
   /** Whether the probe that was settled last was answered in time; while verifying, whether any line came. */
   flows: boolean;
+  /** The client's. */
+  port: number;
+  since: MonotonicMs;
+  /** When its last line came, or when it ended, and how. */
+  last: MonotonicMs;
+  error?: string;
 }
 
 /** Beyond any retransmission that a failover of a second brings with it. */
 const VERIFY_WITHIN = 5000;
+/** Lost connections that are told one by one. */
+const MOST_TOLD = 100;
 
 /**
  * Connections that stay open and carry numbered lines: sent by the client and echoed (client first), or
@@ -65,6 +74,9 @@ export class EstablishedStream implements Stream {
       keys: new Map(),
       due: instant(0),
       flows: true,
+      port: 0,
+      since: instant(0),
+      last: instant(0),
     };
     let text = "";
     socket.setNoDelay(true);
@@ -74,11 +86,13 @@ export class EstablishedStream implements Stream {
         clearTimeout(timer);
         resolve(good);
       };
-      socket.on("connect", () =>
+      socket.on("connect", () => {
+        one.port = socket.localPort ?? 0;
+        one.since = one.last = hostClock.monotonic();
         socket.write(
           kind === "established-client-first" ? "STREAM\n" : `PUSH ${interval * connections} ${phase}\n`,
-        ),
-      );
+        );
+      });
       socket.on("data", (chunk: Buffer) => {
         text += chunk.toString("latin1");
         const lines = text.split("\n");
@@ -107,6 +121,8 @@ export class EstablishedStream implements Stream {
     if (!one.alive || this.#closing) return;
     one.alive = false;
     const now = hostClock.monotonic();
+    one.last = now;
+    one.error = error;
     if (one.backend !== undefined) this.#record(now, now, error);
     one.socket.destroy();
   }
@@ -129,6 +145,7 @@ export class EstablishedStream implements Stream {
     const [number, due] = line.split(" ").map(Number);
     if (number !== one.next) return this.#died(one, "out-of-sequence");
     one.next++;
+    one.last = now;
     if (this.#verifying) one.flows = true;
     if (due === undefined) {
       const key = one.keys.get(number);
@@ -173,9 +190,20 @@ export class EstablishedStream implements Stream {
     while (waits() && hostClock.monotonic() < until) await new Promise((resolve) => setTimeout(resolve, 10));
   }
 
-  kept(): { before: number; kept: number } {
-    const kept = this.#connections.filter(({ alive, flows }) => alive && flows).length;
-    return { before: this.#opened, kept };
+  kept(): EstablishedOutcome {
+    const lives = ({ alive, flows }: Connection): boolean => alive && flows;
+    const lost = this.#connections
+      .filter((one) => !lives(one))
+      .slice(0, MOST_TOLD)
+      .map(({ port, backend = "", since, last, error = "silent" }): LostConnection => ({
+        port,
+        backend,
+        established: since,
+        last,
+        error,
+      }));
+    const kept = this.#connections.filter(lives).length;
+    return { before: this.#opened, kept, ...(lost.length > 0 && { lost }) };
   }
 
   close(): void {

@@ -1,6 +1,6 @@
 /** What all probe streams share: who is asked, when, and how an answer is written down. */
 import type { MonotonicMs } from "../../base/time.ts";
-import type { StreamKind } from "../../contracts/drills.ts";
+import type { EstablishedOutcome, StreamKind } from "../../contracts/drills.ts";
 
 export interface StreamSpec {
   readonly stream: string;
@@ -33,8 +33,8 @@ export interface Stream {
   sweep(now: MonotonicMs): void;
   /** Before the end: asks every connection once more, so that `kept` counts none that only seems alive. */
   verify?(): Promise<void>;
-  /** Connections opened and those still alive, for streams that keep some. */
-  kept?(): { readonly before: number; readonly kept: number };
+  /** Connections opened and those still alive, for streams that keep some; times on the host's clock. */
+  kept?(): EstablishedOutcome;
   close(): void;
 }
 

@@ -78,6 +78,7 @@ export function keepalivedConfig(
 
 /** The same static choice on every node, as keepalived's users without IPVS write it by hand. */
 export function dnatRules(site: Site): string {
+  const behind: string[] = [];
   const rules = Object.values(site.services).flatMap((service) => {
     if (!("forward" in service) || service.forward === undefined) return [];
     const pool = site.pools[service.forward.pool];
@@ -89,6 +90,12 @@ export function dnatRules(site: Site): string {
       if (backends.length === 0) return [];
       const ip = family === 4 ? "ip" : "ip6";
       const map = backends.map(({ at }, slot) => `${slot} : ${at.address} . ${at.port}`).join(", ");
+      const { masquerade } = service.forward;
+      if (masquerade !== false && ipFamily(masquerade) === family)
+        for (const { at } of backends)
+          behind.push(
+            `    ${ip} daddr ${at.address} ${protocol} dport ${at.port} ct status dnat snat ${ip} to ${masquerade}`,
+          );
       const range = ports[0] === ports[1] ? String(ports[0]) : `${ports[0]}-${ports[1]}`;
       return [
         `    ${ip} daddr ${address} ${protocol} dport ${range} dnat ${ip} to jhash ${ip} saddr . ${protocol} sport mod ${backends.length} seed 0x9 map { ${map} }`,
@@ -100,6 +107,14 @@ export function dnatRules(site: Site): string {
     type nat hook prerouting priority dstnat
 ${rules.join("\n")}
   }
-}
+${
+  behind.length === 0
+    ? ""
+    : `  chain postrouting {
+    type nat hook postrouting priority srcnat
+${behind.join("\n")}
+  }
+`
+}}
 `;
 }

@@ -46,6 +46,8 @@ export class Nines implements Subject {
   readonly #states = new Map<string, Map<string, string>>();
   readonly #asking = new Set<string>();
   readonly #children = new Map<string, ChildProcess>();
+  /** How often each node's log told of a change: an answer to a question asked before is old news. */
+  readonly #heard = new Map<string, number>();
 
   constructor(lab: Lab) {
     this.#lab = lab;
@@ -94,8 +96,9 @@ export class Nines implements Subject {
     if (!line.includes("state_changed")) return;
     try {
       const { event, router, to } = JSON.parse(line) as { event?: unknown; router?: unknown; to?: unknown };
-      if (event === "vrrp.state_changed" && typeof router === "string" && typeof to === "string")
-        this.#note(node, states, router, to);
+      if (event !== "vrrp.state_changed" || typeof router !== "string" || typeof to !== "string") return;
+      this.#heard.set(node, (this.#heard.get(node) ?? 0) + 1);
+      this.#note(node, states, router, to);
     } catch {
       // Half a line, from a process that was killed while it wrote.
     }
@@ -116,13 +119,20 @@ export class Nines implements Subject {
   #askAlways(node: string): void {
     if (this.#asking.has(node)) return;
     this.#asking.add(node);
+    let last = "";
     const ask = async (): Promise<void> => {
       const states = this.#states.get(node);
       if (states !== undefined && existsSync(`${this.runtime(node)}/control.sock`))
         try {
           const status = await this.#status(node, 500);
-          if (status.redundancy.connected)
+          // The brain hears of a change a little later than the log: only what it says twice, with no news since, counts.
+          const said = JSON.stringify([
+            this.#heard.get(node),
+            status.routers.map(({ router, state }) => [router, state]),
+          ]);
+          if (status.redundancy.connected && said === last)
             for (const { router, state } of status.routers) this.#note(node, states, router, state);
+          last = said;
         } catch {
           // A brain that is dead, hung or starting says nothing; the role stays what it was.
         }
