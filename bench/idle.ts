@@ -1,9 +1,12 @@
 // `npm run bench:idle [-- --quick] [-- --aims]`: memory and CPU of an idle layer-4 node, per process, while it is Active at
 // 100 ms advertisements beside a Backup. Needs root (namespaces). Writes bench/results/idle.json.
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { RealNode, pairNamespaces } from "../src/daemon/testing/real-node.ts";
+import { PAIR, edgeSite, openPair } from "../src/daemon/testing/sites.ts";
+import { makeKeys } from "../src/forwarding/flows/keys.ts";
 import { type Ratio, has, report, rowOf } from "./support/results.ts";
 
 /** The design's aim for all processes of an idle layer-4 node, in MiB of proportional memory. */
@@ -12,24 +15,17 @@ const seconds = has("--quick") ? 5 : 30;
 const runs = has("--quick") ? 2 : 3;
 const ticksPerSecond = Number(execFileSync("getconf", ["CLK_TCK"], { encoding: "utf8" }));
 
-const site = {
-  site: "idle",
-  nodes: { a: { address: "10.9.0.2" }, b: { address: "10.9.0.3" } },
-  virtualRouters: {
-    edge: {
-      priorities: { a: 110, b: 100 },
-      interval: "100ms",
-      members: [{ interface: "wire0", vrid: 51, addresses: ["10.9.0.1"] }],
-    },
-  },
+const keys = mkdtempSync(join(tmpdir(), "nines-idle-"));
+const site = edgeSite(PAIR, {
+  flows: { keys },
   pools: {
     apps: {
       backends: { one: "10.9.0.11:80", two: "10.9.0.12:80", three: "10.9.0.13:80" },
-      check: { tcp: true as const, interval: "1s", timeout: "500ms" },
+      check: { tcp: true, interval: "1s", timeout: "500ms" },
     },
   },
   services: { web: { on: "edge", listen: "10.9.0.1:80/tcp", forward: { pool: "apps" } } },
-};
+});
 
 interface Sample {
   readonly process: string;
@@ -60,10 +56,9 @@ function cpuTicks(pid: number): number {
 }
 
 async function measure(): Promise<Sample[]> {
-  const wire = await pairNamespaces("10.9.0.2/24", "10.9.0.3/24");
-  const [a, b] = [new RealNode(wire.first), new RealNode(wire.second)];
+  const pair = await openPair(site);
+  const { a, b } = pair;
   try {
-    for (const node of [a, b]) node.write(site);
     a.start("a");
     for (let i = 0; i < 200; i++) {
       const status = await a.status().catch(() => undefined);
@@ -86,12 +81,12 @@ async function measure(): Promise<Sample[]> {
       cpu: ((cpuTicks(pid) - (before[i] ?? 0)) / ticksPerSecond / seconds) * 100,
     }));
   } finally {
-    await a.cleanUp();
-    await b.cleanUp();
-    wire.close();
+    await pair.end();
   }
 }
 
+await makeKeys(keys, "shop", ["a", "b"]);
+process.on("exit", () => rmSync(keys, { recursive: true, force: true }));
 const samples: Sample[][] = [];
 for (let run = 0; run < runs; run++) {
   const these = await measure();

@@ -1,50 +1,32 @@
 import { execFile } from "node:child_process";
 import { chmodSync, readFileSync, writeFileSync } from "node:fs";
-import { type Server, createServer } from "node:net";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { ip } from "../base/addresses.ts";
 import { readJournal } from "../availability/accounts/journal.ts";
 import type { AccountsReport } from "../availability/accounts/report.ts";
 import type { SiteInput } from "../config/schema/site.ts";
-import { openListener } from "../linux/listen.ts";
-import { RealNode, main, pairNamespaces, type Wire } from "./testing/real-node.ts";
+import { type RealNode, main } from "./testing/real-node.ts";
+import { SingleNode, apps, edgeSite, forwardApps } from "./testing/sites.ts";
 
-let wire: Wire;
+let single: SingleNode;
 let node: RealNode;
-let server: Server | undefined;
 beforeEach(async () => {
-  wire = await pairNamespaces("10.9.0.2/24", "10.9.0.3/24");
-  node = new RealNode(wire.first);
+  single = await SingleNode.open();
+  ({ node } = single);
 });
-afterEach(async () => {
-  server?.close();
-  await node.cleanUp();
-  wire.close();
-});
+afterEach(() => single.close());
 
-const site = (hook: string): SiteInput => ({
-  site: "shop",
-  nodes: { a: { address: "10.9.0.2" } },
-  virtualRouters: {
-    edge: {
-      priorities: { a: 110 },
-      interval: "100ms",
-      members: [{ interface: "wire0", vrid: 51, addresses: ["10.9.0.1"] }],
+const site = (hook: string): SiteInput =>
+  edgeSite(
+    { a: "10.9.0.2" },
+    {
+      pools: { apps },
+      services: { web: forwardApps },
+      availability: { targets: { web: { slo: 99.99 } }, hooks: { alert: [hook] } },
     },
-  },
-  pools: {
-    apps: {
-      backends: { one: "10.9.0.3:8001", two: "10.9.0.3:8002" },
-      check: { tcp: true, interval: "200ms", timeout: "150ms", rise: 1, fall: 1 },
-    },
-  },
-  services: {
-    web: { on: "edge", listen: "10.9.0.1:80/tcp", forward: { pool: "apps", masquerade: "10.9.0.1" } },
-  },
-  availability: { targets: { web: { slo: 99.99 } }, hooks: { alert: [hook] } },
-});
+  );
 
 const root = process.getuid?.() === 0;
 const patient = { timeout: 40_000, interval: 200 };
@@ -82,10 +64,10 @@ describe.skipIf(!root)("what a running node measured", () => {
     ]);
     expect(metrics.stdout).toMatch(/nines_availability_burn_alert_active\{[^}]*service="web"[^}]*\} 1/);
 
-    server = createServer((socket) => socket.on("error", () => {}).end("hello\n"));
-    server.listen({
-      fd: wire.second.run(() => openListener({ address: ip("10.9.0.3"), port: 8001, protocol: "tcp" })),
-    });
+    single.serve(
+      8001,
+      createServer((socket) => socket.on("error", () => {}).end("hello\n")),
+    );
     await vi.waitFor(() => expect(kinds()).toEqual(["down", "up"]), patient);
     node.signal("SIGTERM");
     expect(await node.ended).toBe(0);

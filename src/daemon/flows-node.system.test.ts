@@ -6,7 +6,8 @@ import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import type { SiteInput } from "../config/schema/site.ts";
 import { makeKeys } from "../forwarding/flows/keys.ts";
 import type { NetworkNamespace } from "../linux/namespace.ts";
-import { RealNode, inside, pairNamespaces } from "./testing/real-node.ts";
+import { type RealNode, inside } from "./testing/real-node.ts";
+import { type NodePair, PAIR, edgeSite, openPair } from "./testing/sites.ts";
 
 // The whole program on two nodes: what the Active's kernel says of a connection is in the Backup's kernel.
 const ready =
@@ -14,38 +15,26 @@ const ready =
   ["conntrack", "openssl"].every((name) => spawnSync("which", [name]).status === 0);
 
 describe.skipIf(!ready)("two nodes that replicate connections", () => {
+  let pair: NodePair;
   let first: NetworkNamespace;
   let second: NetworkNamespace;
   let a: RealNode;
   let b: RealNode;
   let keys = "";
-  const site = (delay: string): SiteInput => ({
-    site: "shop",
-    nodes: { a: { address: "10.9.0.2" }, b: { address: "10.9.0.3" } },
-    virtualRouters: {
-      edge: {
-        priorities: { a: 110, b: 100 },
-        interval: "100ms",
-        members: [{ interface: "wire0", vrid: 51, addresses: ["10.9.0.1"] }],
-      },
-    },
-    pools: { apps: { backends: { one: "10.9.0.8:8080", two: "10.9.0.9:8080" } } },
-    services: { web: { on: "edge", listen: "10.9.0.1:80/tcp", forward: { pool: "apps" } } },
-    flows: { keys, delay: delay },
-  });
+  const site = (delay: string): SiteInput =>
+    edgeSite(PAIR, {
+      pools: { apps: { backends: { one: "10.9.0.8:8080", two: "10.9.0.9:8080" } } },
+      services: { web: { on: "edge", listen: "10.9.0.1:80/tcp", forward: { pool: "apps" } } },
+      flows: { keys, delay: delay },
+    });
   beforeAll(async () => {
     keys = mkdtempSync(join(tmpdir(), "nines-keys-"));
     await makeKeys(keys, "shop", ["a", "b"]);
-    ({ first, second } = await pairNamespaces("10.9.0.2/24", "10.9.0.3/24"));
-    a = new RealNode(first);
-    b = new RealNode(second);
-    for (const node of [a, b]) node.write(site("5ms"));
+    pair = await openPair(site("5ms"));
+    ({ first, second, a, b } = pair);
   });
   afterAll(async () => {
-    await a.cleanUp();
-    await b.cleanUp();
-    first.close();
-    second.close();
+    await pair.end();
     rmSync(keys, { recursive: true, force: true });
   });
 

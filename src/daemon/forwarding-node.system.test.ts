@@ -1,52 +1,25 @@
 import { createServer } from "node:net";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { ip } from "../base/addresses.ts";
-import type { SiteInput } from "../config/schema/site.ts";
-import { openListener } from "../linux/listen.ts";
 import type { NetworkNamespace } from "../linux/namespace.ts";
-import { RealNode, inside, pairNamespaces, type Wire } from "./testing/real-node.ts";
+import { type RealNode, type Wire, inside } from "./testing/real-node.ts";
+import { SingleNode, apps, edgeSite, forwardApps } from "./testing/sites.ts";
 
-/** A single node; its clients and its backends are on one wire, so that replies need a masquerade. */
-const site: SiteInput = {
-  site: "shop",
-  nodes: { a: { address: "10.9.0.2" } },
-  virtualRouters: {
-    edge: {
-      priorities: { a: 110 },
-      interval: "100ms",
-      members: [{ interface: "wire0", vrid: 51, addresses: ["10.9.0.1"] }],
-    },
-  },
-  pools: {
-    apps: {
-      backends: { one: "10.9.0.3:8001", two: "10.9.0.3:8002" },
-      check: { tcp: true, interval: "200ms", timeout: "150ms", rise: 1, fall: 1 },
-    },
-  },
-  services: {
-    web: { on: "edge", listen: "10.9.0.1:80/tcp", forward: { pool: "apps", masquerade: "10.9.0.1" } },
-  },
-};
+const site = edgeSite({ a: "10.9.0.2" }, { pools: { apps }, services: { web: forwardApps } });
 
+let single: SingleNode;
 let wire: Wire;
 let node: RealNode;
-let servers: { close(): void }[];
 beforeEach(async () => {
-  wire = await pairNamespaces("10.9.0.2/24", "10.9.0.3/24");
-  node = new RealNode(wire.first);
+  single = await SingleNode.open();
+  ({ wire, node } = single);
   node.write(site);
-  servers = [8001, 8002].map((port) => {
-    const server = createServer((socket) => socket.on("error", () => {}).end(`${port}\n`));
-    const fd = wire.second.run(() => openListener({ address: ip("10.9.0.3"), port, protocol: "tcp" }));
-    server.listen({ fd });
-    return server;
-  });
+  for (const port of [8001, 8002])
+    single.serve(
+      port,
+      createServer((socket) => socket.on("error", () => {}).end(`${port}\n`)),
+    );
 });
-afterEach(async () => {
-  for (const server of servers) server.close();
-  await node.cleanUp();
-  wire.close();
-});
+afterEach(() => single.close());
 
 const root = process.getuid?.() === 0;
 /** Which backends answered twenty new connections from the other end of the wire. */

@@ -9,73 +9,59 @@ import {
   writeFileSync,
   writeSync,
 } from "node:fs";
-import { type Server, createServer } from "node:http";
+import { createServer } from "node:http";
 import { type Socket, createServer as createTcpServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { ip } from "../base/addresses.ts";
 import type { SiteInput } from "../config/schema/site.ts";
 import { makeKeys } from "../forwarding/flows/keys.ts";
-import { openListener } from "../linux/listen.ts";
-import { RealNode, alive, inside, pairNamespaces, type Wire } from "./testing/real-node.ts";
+import { type RealNode, type Wire, alive, inside } from "./testing/real-node.ts";
+import { SingleNode, apps, edgeSite, forwardApps } from "./testing/sites.ts";
 
 // One node with every kind of process; its clients and backends are at the other end of the wire.
+let single: SingleNode;
 let wire: Wire;
 let node: RealNode;
 let keys = "";
-let servers: { close(): void }[];
 const sockets = new Set<Socket>();
 
-const site = (): SiteInput => ({
-  site: "shop",
-  nodes: { a: { address: "10.9.0.2" }, b: { address: "10.9.0.4" } },
-  virtualRouters: {
-    edge: {
-      priorities: { a: 110, b: 100 },
-      interval: "100ms",
-      members: [{ interface: "wire0", vrid: 51, addresses: ["10.9.0.1"] }],
+const site = (): SiteInput =>
+  edgeSite(
+    { a: "10.9.0.2", b: "10.9.0.4" },
+    {
+      pools: {
+        apps,
+        pages: { backends: { one: "10.9.0.3:8003" }, check: { ...apps.check, tcp: undefined, http: "/" } },
+      },
+      services: {
+        web: forwardApps,
+        site: { on: "edge", listen: "10.9.0.1:8080/tcp", proxy: { routes: [{ pool: "pages" }] } },
+      },
+      flows: { keys },
     },
-  },
-  pools: {
-    apps: {
-      backends: { one: "10.9.0.3:8001" },
-      check: { tcp: true, interval: "200ms", timeout: "150ms", rise: 1, fall: 1 },
-    },
-    pages: {
-      backends: { one: "10.9.0.3:8002" },
-      check: { http: "/", interval: "200ms", timeout: "150ms", rise: 1, fall: 1 },
-    },
-  },
-  services: {
-    web: { on: "edge", listen: "10.9.0.1:80/tcp", forward: { pool: "apps", masquerade: "10.9.0.1" } },
-    site: { on: "edge", listen: "10.9.0.1:8080/tcp", proxy: { routes: [{ pool: "pages" }] } },
-  },
-  flows: { keys },
-});
+  );
 
 beforeEach(async () => {
   keys = mkdtempSync(join(tmpdir(), "nines-keys-"));
-  wire = await pairNamespaces("10.9.0.2/24", "10.9.0.3/24");
-  node = new RealNode(wire.first);
-  const descriptor = (port: number): number =>
-    wire.second.run(() => openListener({ address: ip("10.9.0.3"), port, protocol: "tcp" }));
-  const echo = createTcpServer((socket) => {
-    sockets.add(socket);
-    socket.on("error", () => {}).write("hello\n");
-    socket.pipe(socket);
-  });
-  echo.listen({ fd: descriptor(8001) });
-  const pages: Server = createServer((_, response) => response.end("page\n"));
-  pages.listen({ fd: descriptor(8002) });
-  servers = [echo, pages];
+  single = await SingleNode.open();
+  ({ wire, node } = single);
+  const echo = () =>
+    createTcpServer((socket) => {
+      sockets.add(socket);
+      socket.on("error", () => {}).write("hello\n");
+      socket.pipe(socket);
+    });
+  for (const port of [8001, 8002]) single.serve(port, echo());
+  single.serve(
+    8003,
+    createServer((_, response) => response.end("page\n")),
+  );
 });
 afterEach(async () => {
   for (const socket of sockets) socket.destroy();
   sockets.clear();
-  for (const server of servers) server.close();
-  await node.cleanUp();
-  wire.close();
+  await single.close();
   rmSync(keys, { recursive: true, force: true });
 });
 

@@ -1,41 +1,24 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { SystemClock } from "../base/system-clock.ts";
 import { timeSince } from "../base/time.ts";
-import type { SiteInput } from "../config/schema/site.ts";
 import type { SwitchoverOutcome } from "../contracts/api.ts";
 import type { NetworkNamespace } from "../linux/namespace.ts";
-import { RealNode, alive, inside, pairNamespaces } from "./testing/real-node.ts";
+import { type RealNode, alive, inside } from "./testing/real-node.ts";
+import { type NodePair, PAIR, edgeSite, openPair } from "./testing/sites.ts";
 
-/** Two nodes on one wire, one virtual address. */
-const pairSite: SiteInput = {
-  site: "shop",
-  nodes: { a: { address: "10.9.0.2" }, b: { address: "10.9.0.3" } },
-  virtualRouters: {
-    edge: {
-      priorities: { a: 110, b: 100 },
-      interval: "100ms",
-      members: [{ interface: "wire0", vrid: 51, addresses: ["10.9.0.1"] }],
-    },
-  },
-};
+const pairSite = edgeSite(PAIR);
 
 const clock = new SystemClock();
+let pair: NodePair;
 let first: NetworkNamespace;
 let second: NetworkNamespace;
 let a: RealNode;
 let b: RealNode;
 beforeEach(async () => {
-  ({ first, second } = await pairNamespaces("10.9.0.2/24", "10.9.0.3/24"));
-  a = new RealNode(first);
-  b = new RealNode(second);
-  for (const node of [a, b]) node.write(pairSite);
+  pair = await openPair(pairSite);
+  ({ first, second, a, b } = pair);
 });
-afterEach(async () => {
-  await a.cleanUp();
-  await b.cleanUp();
-  first.close();
-  second.close();
-});
+afterEach(() => pair.end());
 
 const stateOf = async (node: RealNode): Promise<string | undefined> =>
   (await node.status().catch(() => undefined))?.routers[0]?.state;

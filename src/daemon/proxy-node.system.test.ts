@@ -1,29 +1,15 @@
 import { createServer } from "node:http";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { ip } from "../base/addresses.ts";
-import { openListener } from "../linux/listen.ts";
-import { RealNode, type Wire, inside, pairNamespaces } from "./testing/real-node.ts";
+import { type RealNode, type Wire, inside } from "./testing/real-node.ts";
+import { SingleNode, apps, edgeSite } from "./testing/sites.ts";
 
 /** A node with a proxy on a virtual address; its client and its backends are at the other end of the wire. */
 const siteTs = (answer: string, more = ""): string => `
 import { defineSite } from "nines";
 const word = ${JSON.stringify(answer)};
+const edge = ${JSON.stringify(edgeSite({ a: "10.9.0.2" }, { pools: { apps } }))};
 export default defineSite({
-  site: "shop",
-  nodes: { a: { address: "10.9.0.2" } },
-  virtualRouters: {
-    edge: {
-      priorities: { a: 110 },
-      interval: "100ms",
-      members: [{ interface: "wire0", vrid: 51, addresses: ["10.9.0.1"] }],
-    },
-  },
-  pools: {
-    apps: {
-      backends: { one: "10.9.0.3:8001", two: "10.9.0.3:8002" },
-      check: { tcp: true, interval: "200ms", timeout: "150ms", rise: 1, fall: 1 },
-    },
-  },
+  ...edge,
   services: {
     web: {
       on: "edge",
@@ -41,25 +27,20 @@ export default defineSite({
 });
 `;
 
+let single: SingleNode;
 let wire: Wire;
 let node: RealNode;
-let servers: { close(): void }[];
 beforeEach(async () => {
-  wire = await pairNamespaces("10.9.0.2/24", "10.9.0.3/24");
-  node = new RealNode(wire.first);
+  single = await SingleNode.open();
+  ({ wire, node } = single);
   node.file = node.file.replace(/yaml$/, "ts");
-  servers = [8001, 8002].map((port) => {
-    const server = createServer((_, response) => response.end(`${port}`));
-    const fd = wire.second.run(() => openListener({ address: ip("10.9.0.3"), port, protocol: "tcp" }));
-    server.listen({ fd });
-    return server;
-  });
+  for (const port of [8001, 8002])
+    single.serve(
+      port,
+      createServer((_, response) => response.end(`${port}`)),
+    );
 });
-afterEach(async () => {
-  for (const server of servers) server.close();
-  await node.cleanUp();
-  wire.close();
-});
+afterEach(() => single.close());
 
 const curl = (path: string, ...more: string[]): Promise<string> =>
   inside(wire.second, "curl", "-s", "-m", "5", ...more, `http://10.9.0.1${path}`);

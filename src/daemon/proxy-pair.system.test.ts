@@ -1,23 +1,12 @@
 import { spawn } from "node:child_process";
 import { createServer } from "node:http";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { ip } from "../base/addresses.ts";
-import type { SiteInput } from "../config/schema/site.ts";
-import { openListener } from "../linux/listen.ts";
 import { NetworkNamespace } from "../linux/namespace.ts";
 import { RealNode, inside } from "./testing/real-node.ts";
+import { PAIR, edgeSite, serveIn } from "./testing/sites.ts";
 
 /** The classic pair: proxy and virtual router on the same two nodes; a layer-4 service shares the address. */
-const site: SiteInput = {
-  site: "shop",
-  nodes: { a: { address: "10.9.0.2" }, b: { address: "10.9.0.3" } },
-  virtualRouters: {
-    edge: {
-      priorities: { a: 110, b: 100 },
-      interval: "100ms",
-      members: [{ interface: "wire0", vrid: 51, addresses: ["10.9.0.1"] }],
-    },
-  },
+const site = edgeSite(PAIR, {
   pools: {
     apps: { backends: { one: "10.9.0.4:8001" }, check: { tcp: true, interval: "300ms", rise: 1, fall: 2 } },
   },
@@ -30,7 +19,7 @@ const site: SiteInput = {
     direct: { on: "edge", listen: "10.9.0.1:81/tcp", forward: { pool: "apps", masquerade: "10.9.0.1" } },
     own: { listen: "0.0.0.0:8080/tcp", proxy: { pool: "apps", health: { path: "/alive", announce: "3s" } } },
   },
-};
+});
 
 const HOSTS = ["10.9.0.2", "10.9.0.3", "10.9.0.4"] as const;
 let hub: NetworkNamespace;
@@ -63,9 +52,7 @@ beforeEach(async () => {
   b = new RealNode(two);
   for (const node of [a, b]) node.write(site);
   const server = createServer((_, response) => response.end("one"));
-  server.listen({
-    fd: client().run(() => openListener({ address: ip("10.9.0.4"), port: 8001, protocol: "tcp" })),
-  });
+  serveIn(client(), "10.9.0.4", 8001, server);
   closing.push(() => {
     server.close();
     server.closeAllConnections();

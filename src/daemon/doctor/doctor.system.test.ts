@@ -4,13 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { SiteInput } from "../../config/schema/site.ts";
-import { type Wire, inside, main, pairNamespaces } from "../testing/real-node.ts";
+import { type Wire, inside, main, wireNamespaces } from "../testing/real-node.ts";
 import type { Finding } from "./policy.ts";
 
 let wire: Wire;
 let directory: string;
 beforeEach(async () => {
-  wire = await pairNamespaces("10.9.0.2/24", "10.9.0.3/24");
+  wire = await wireNamespaces();
   directory = mkdtempSync(join(tmpdir(), "nines-doctor-"));
 });
 afterEach(() => {

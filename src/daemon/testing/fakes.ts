@@ -1,6 +1,7 @@
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { afterAll } from "vitest";
 import { ip } from "../../base/addresses.ts";
 import type { LogFields } from "../../base/log.ts";
 import { SystemClock } from "../../base/system-clock.ts";
@@ -66,8 +67,14 @@ export interface FakeContext extends ChildContext {
   readonly told: ChildMessage[];
 }
 
+const directories: string[] = [];
+afterAll(() => {
+  for (const directory of directories.splice(0)) rmSync(directory, { recursive: true, force: true });
+});
+
 export function fakeContext(more: Partial<ChildContext> = {}): FakeContext {
   const directory = mkdtempSync(join(tmpdir(), "nines-brain-"));
+  directories.push(directory);
   const file = join(directory, "site.json");
   writeFileSync(file, JSON.stringify(pairInput));
   const logged: LogFields[] = [];

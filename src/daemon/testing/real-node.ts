@@ -138,15 +138,15 @@ export interface Wire {
   close(): void;
 }
 
-/** Two namespaces on one wire, `wire0` in both, with these addresses. */
-export async function pairNamespaces(one: string, other: string): Promise<Wire> {
+/** Two namespaces on one wire, `wire0` in both: 10.9.0.2 and 10.9.0.3. */
+export async function wireNamespaces(): Promise<Wire> {
   const first = NetworkNamespace.create();
   const second = NetworkNamespace.create();
   const peer = `/proc/${process.pid}/fd/${second.descriptor}`;
   await inside(first, "ip", "link", "add", "wire0", "type", "veth", "peer", "name", "wire0", "netns", peer);
   for (const [namespace, address] of [
-    [first, one],
-    [second, other],
+    [first, "10.9.0.2/24"],
+    [second, "10.9.0.3/24"],
   ] as const) {
     await inside(namespace, "ip", "address", "add", address, "dev", "wire0");
     await inside(namespace, "ip", "link", "set", "lo", "up");
