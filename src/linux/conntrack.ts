@@ -15,8 +15,8 @@ import {
   encodeFlowTimeout,
   encodeFlowUpdate,
   encodeNewFlow,
-  flowEventFilter,
 } from "./wire-conntrack.ts";
+import { flowEventFilter } from "./wire-conntrack-filter.ts";
 import { NLM_F, NetlinkWriter } from "./wire-netlink.ts";
 
 /** One message per system call costs seven times as much as many; more than this gains nothing. */

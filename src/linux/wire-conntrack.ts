@@ -13,7 +13,7 @@ export const CT_MESSAGE = { NEW: SUBSYSTEM, GET: SUBSYSTEM | 1, DELETE: SUBSYSTE
 /** Multicast groups (NFNLGRP_CONNTRACK_*). */
 export const CT_GROUP = { NEW: 1, UPDATE: 2, DESTROY: 3 } as const;
 
-const CTA = {
+export const CTA = {
   TUPLE_ORIG: 1,
   TUPLE_REPLY: 2,
   STATUS: 3,
@@ -32,7 +32,13 @@ const TUPLE = { IP: 1, PROTO: 2 } as const;
 const TUPLE_IP = { V4_SRC: 1, V4_DST: 2, V6_SRC: 3, V6_DST: 4 } as const;
 const TUPLE_PROTO = { NUM: 1, SRC_PORT: 2, DST_PORT: 3 } as const;
 const NAT = { V4_MIN: 1, V4_MAX: 2, PROTO: 3, V6_MIN: 4, V6_MAX: 5 } as const;
-const TCP = { STATE: 1, WSCALE_ORIGINAL: 2, WSCALE_REPLY: 3, FLAGS_ORIGINAL: 4, FLAGS_REPLY: 5 } as const;
+export const TCP = {
+  STATE: 1,
+  WSCALE_ORIGINAL: 2,
+  WSCALE_REPLY: 3,
+  FLAGS_ORIGINAL: 4,
+  FLAGS_REPLY: 5,
+} as const;
 const TCP_BE_LIBERAL = 0x08;
 const TCP_WINDOW_SCALE = 0x01;
 /** Somebody has begun to close: after TIME_WAIT the same port may open another connection. */
@@ -413,77 +419,4 @@ export function describeFlow(flow: Flow): string {
   const { original, reply } = flow;
   const name = flow.protocol === IPPROTO.TCP ? "tcp" : "udp";
   return `${name} ${at(original.source, original.sourcePort)} -> ${at(original.destination, original.destinationPort)} at ${at(reply.source, reply.sourcePort)}`;
-}
-
-// Classic BPF on a netlink socket: the ancillary load NLATTR finds an attribute by type.
-const LOAD_IMMEDIATE = 0x00;
-const LOAD_INDEX_IMMEDIATE = 0x01;
-const LOAD_WORD = 0x20;
-const LOAD_WORD_INDEXED = 0x40;
-const MOVE_TO_INDEX = 0x07;
-const LOAD_BYTE = 0x30;
-const LOAD_BYTE_INDEXED = 0x50;
-const AND = 0x54;
-const JUMP_EQUAL = 0x15;
-const JUMP_ABOVE = 0x25;
-const JUMP_FROM = 0x35;
-const JUMP_BITS = 0x45;
-const RETURN = 0x06;
-const ANCILLARY_NLATTR = 0xfffff00c; // SKF_AD_OFF + SKF_AD_NLATTR
-const ANCILLARY_NLATTR_NEST = 0xfffff010; // SKF_AD_OFF + SKF_AD_NLATTR_NEST
-const FIRST_ATTRIBUTE = 20; // after nlmsghdr and nfgenmsg
-/** Low byte of nlmsg_type, which is in host order. */
-const MESSAGE_TYPE = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1 ? 4 : 5;
-const MESSAGE_DELETE = 2;
-
-/**
- * Events of assured flows whose mark has these bits: whatever else the host forwards never wakes us, nor do the
- * steps of a connection between its first FIN and its end.
- */
-export function flowEventFilter(mark: { readonly value: number; readonly mask: number }): Uint8Array {
-  const program: [number, number, number, number][] = [];
-  const attribute = (type: number): void => {
-    program.push(
-      [LOAD_IMMEDIATE, 0, 0, FIRST_ATTRIBUTE],
-      [LOAD_INDEX_IMMEDIATE, 0, 0, type],
-      [LOAD_WORD, 0, 0, ANCILLARY_NLATTR],
-      [JUMP_EQUAL, 0, 1, 0], // not there
-      [RETURN, 0, 0, 0],
-      [MOVE_TO_INDEX, 0, 0, 0],
-      [LOAD_WORD_INDEXED, 0, 0, 4],
-    );
-  };
-  attribute(CTA.MARK);
-  program.push([AND, 0, 0, mark.mask], [JUMP_EQUAL, 1, 0, mark.value], [RETURN, 0, 0, 0]);
-  attribute(CTA.STATUS);
-  program.push([JUMP_BITS, 1, 0, FLOW_STATUS.ASSURED], [RETURN, 0, 0, 0]);
-  program.push(
-    [LOAD_BYTE, 0, 0, MESSAGE_TYPE],
-    [JUMP_EQUAL, 15, 0, MESSAGE_DELETE],
-    [LOAD_IMMEDIATE, 0, 0, FIRST_ATTRIBUTE],
-    [LOAD_INDEX_IMMEDIATE, 0, 0, CTA.PROTOINFO],
-    [LOAD_WORD, 0, 0, ANCILLARY_NLATTR],
-    [JUMP_EQUAL, 11, 0, 0], // not there: UDP
-    [LOAD_INDEX_IMMEDIATE, 0, 0, 1], // CTA_PROTOINFO_TCP
-    [LOAD_WORD, 0, 0, ANCILLARY_NLATTR_NEST],
-    [JUMP_EQUAL, 8, 0, 0],
-    [LOAD_INDEX_IMMEDIATE, 0, 0, TCP.STATE],
-    [LOAD_WORD, 0, 0, ANCILLARY_NLATTR_NEST],
-    [JUMP_EQUAL, 5, 0, 0],
-    [MOVE_TO_INDEX, 0, 0, 0],
-    [LOAD_BYTE_INDEXED, 0, 0, 4],
-    [JUMP_FROM, 0, 2, TCP_STATE.FIN_WAIT],
-    [JUMP_ABOVE, 1, 0, TCP_STATE.LAST_ACK],
-    [RETURN, 0, 0, 0],
-    [RETURN, 0, 0, 0xffffffff],
-  );
-  const bytes = new Uint8Array(program.length * 8);
-  const view = new DataView(bytes.buffer);
-  program.forEach(([code, ifTrue, ifFalse, value], i) => {
-    view.setUint16(8 * i, code, true);
-    view.setUint8(8 * i + 2, ifTrue);
-    view.setUint8(8 * i + 3, ifFalse);
-    view.setUint32(8 * i + 4, value, true);
-  });
-  return bytes;
 }

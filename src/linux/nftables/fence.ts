@@ -1,5 +1,6 @@
-import { type IpAddress, ipBytes, ipFamily } from "../../base/addresses.ts";
+import { type Family, type IpAddress, ipBytes, ipFamily } from "../../base/addresses.ts";
 import { type Clock, type DurationMs, ms } from "../../base/time.ts";
+import { AF } from "../constants.ts";
 import { KernelError } from "../native.ts";
 import { type NftChange, diffTables } from "./diff.ts";
 import {
@@ -12,7 +13,7 @@ import {
   u16Bytes,
   verdict,
 } from "./expressions.ts";
-import type { NftSet, NftTable } from "./model.ts";
+import type { NftRule, NftSet, NftTable } from "./model.ts";
 import { NftablesService, probePersist } from "./service.ts";
 
 /**
@@ -255,33 +256,26 @@ export function fenceTables(
               verdict("accept"),
             ],
           },
-          {
-            comment: "traffic to a virtual address that is not fresh",
-            expressions: [
-              { kind: "meta", key: "nfproto", register: 0 },
-              isEqual(0, Uint8Array.of(2)),
-              destinationAddress(4, 0),
-              lookup(FENCED[4], 0),
-              notIn(PASS[4], 0),
-              { kind: "counter" },
-              verdict("drop"),
-            ],
-          },
-          {
-            comment: "traffic to a virtual address that is not fresh",
-            expressions: [
-              { kind: "meta", key: "nfproto", register: 0 },
-              isEqual(0, Uint8Array.of(10)),
-              destinationAddress(6, 0),
-              lookup(FENCED[6], 0),
-              notIn(PASS[6], 0),
-              { kind: "counter" },
-              verdict("drop"),
-            ],
-          },
+          notFresh(4),
+          notFresh(6),
         ],
       },
     ],
   };
   return [arp, inet];
+}
+
+function notFresh(family: Family): NftRule {
+  return {
+    comment: "traffic to a virtual address that is not fresh",
+    expressions: [
+      { kind: "meta", key: "nfproto", register: 0 },
+      isEqual(0, Uint8Array.of(family === 4 ? AF.INET : AF.INET6)),
+      destinationAddress(family, 0),
+      lookup(FENCED[family], 0),
+      notIn(PASS[family], 0),
+      { kind: "counter" },
+      verdict("drop"),
+    ],
+  };
 }
