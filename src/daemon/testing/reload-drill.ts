@@ -1,12 +1,12 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
 import type { SiteInput } from "../../config/schema/site.ts";
-import type { LoadResult } from "../../proxy/testing/load.ts";
+import type { LoadOptions, LoadResult } from "../../proxy/testing/load.ts";
 import type { NetworkNamespace } from "../../linux/namespace.ts";
 import { type RealNode, inside } from "./real-node.ts";
 
-const AT = "127.0.0.1:8080";
-const BACKENDS = ["127.0.0.1:9001", "127.0.0.1:9002"];
+export const AT = "127.0.0.1:8080";
+export const BACKENDS = ["127.0.0.1:9001", "127.0.0.1:9002"];
 
 /** The `number`th site of a series: routes, weights, pools and listeners come and go. */
 export function siteNumber(number: number): SiteInput {
@@ -41,11 +41,11 @@ export class Load {
   readonly #child: ChildProcess;
   #text = "";
 
-  constructor(namespace: NetworkNamespace, rate: number, webSockets: number) {
+  constructor(namespace: NetworkNamespace, options: Omit<LoadOptions, "at">) {
     const file = join(import.meta.dirname, "../../proxy/testing/load.ts");
-    const options = JSON.stringify({ serve: BACKENDS, at: AT, rate, webSockets });
+    const text = JSON.stringify({ at: AT, ...options });
     this.#child = namespace.run(() =>
-      spawn(process.execPath, ["--import", "tsx", file, options], { stdio: ["pipe", "pipe", "inherit"] }),
+      spawn(process.execPath, ["--import", "tsx", file, text], { stdio: ["pipe", "pipe", "inherit"] }),
     );
     this.#child.stdout?.on("data", (part: Buffer) => (this.#text += part.toString()));
   }
@@ -80,10 +80,11 @@ export async function beginLoad(
   node: RealNode,
   rate: number,
   webSockets: number,
+  more: Partial<LoadOptions> = {},
 ): Promise<Load> {
   await inside(namespace, "ip", "link", "set", "lo", "up");
   node.write(siteNumber(0));
-  const load = new Load(namespace, rate, webSockets);
+  const load = new Load(namespace, { serve: BACKENDS, rate, webSockets, ...more });
   try {
     await load.serving();
     node.start("a");

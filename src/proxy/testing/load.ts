@@ -3,21 +3,29 @@
  * `node --import tsx`, its options as JSON in the first argument. Prints `ready`; on the end of its input it stops
  * and prints what came of it.
  */
-import { Agent, type IncomingMessage, createServer, request } from "node:http";
+import { Agent, type IncomingMessage, type ServerResponse, createServer, request } from "node:http";
 import { type Socket, connect } from "node:net";
 
-interface LoadOptions {
+export interface LoadOptions {
   /** `address:port` of the backends to be. */
   readonly serve: readonly string[];
   readonly at: string;
   /** Requests a second; every fifth on a connection of its own. */
   readonly rate: number;
   readonly webSockets: number;
+  /**
+   * Of four requests one is answered late (/slow), one begins at once and goes on for a while (/stream), one is a POST,
+   * which may not be sent twice.
+   */
+  readonly mixed?: boolean;
 }
 
 export interface LoadResult {
   readonly requests: number;
-  /** By what went wrong: a system's code, `http-502`, `late` and so on. */
+  /**
+   * By what went wrong: a system's code, `http-502`, `late` and so on; behind `post`, where it was one, and `begun`, where
+   * a part of the response had come.
+   */
   readonly errors: Readonly<Record<string, number>>;
   readonly webSockets: { readonly opened: number; readonly lost: number; readonly messages: number };
   /** ms. */
@@ -25,13 +33,29 @@ export interface LoadResult {
 }
 
 const DEADLINE = 10_000;
+const MIX = [
+  ["GET", "/"],
+  ["GET", "/slow"],
+  ["GET", "/stream"],
+  ["POST", "/slow"],
+] as const;
 const split = (at: string): { host: string; port: number } => {
   const colon = at.lastIndexOf(":");
   return { host: at.slice(0, colon), port: Number(at.slice(colon + 1)) };
 };
 
+function stream(response: ServerResponse, pieces: number): void {
+  if (pieces === 0) return void response.end();
+  response.write("piece\n".repeat(100));
+  setTimeout(() => stream(response, pieces - 1), 20);
+}
+
 function serve(at: string): Promise<void> {
-  const server = createServer((_, response) => response.end("ok"));
+  const server = createServer(({ url }, response) => {
+    if (url === "/slow") setTimeout(() => response.end("ok"), 50);
+    else if (url === "/stream") stream(response, 10);
+    else response.end("ok");
+  });
   server.keepAliveTimeout = 60_000;
   server.on("upgrade", (_: IncomingMessage, socket: Socket) => {
     socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
@@ -63,14 +87,17 @@ function ask(number: number): void {
   const one = {};
   open.add(one);
   let settled = false;
+  let answered = false;
   const settle = (error?: string): void => {
     if (settled) return;
     settled = true;
     open.delete(one);
-    if (error !== undefined) wrong(error);
+    if (error !== undefined) wrong(`${method === "POST" ? "post " : ""}${answered ? "begun " : ""}${error}`);
     slowest = Math.max(slowest, now() - begun);
   };
-  const asked = request({ host, port, path: "/", agent: number % 5 === 0 ? false : kept, timeout: DEADLINE });
+  const [method = "GET", path = "/"] = options.mixed === true ? (MIX[number % MIX.length] ?? []) : [];
+  const agent = number % 5 === 0 ? false : kept;
+  const asked = request({ host, port, method, path, agent, timeout: DEADLINE });
   asked.on("timeout", () => {
     settle("late");
     asked.destroy();
@@ -85,8 +112,13 @@ function ask(number: number): void {
     } else settle(error.code ?? error.message);
   });
   asked.on("response", (response) => {
+    answered = true;
     response.on("error", () => settle("truncated"));
-    response.on("end", () => settle(response.statusCode === 200 ? undefined : `http-${response.statusCode}`));
+    response.on("end", () => {
+      // Whole, and a refusal: nothing of the backend's had begun.
+      if (response.statusCode !== 200) answered = false;
+      settle(response.statusCode === 200 ? undefined : `http-${response.statusCode}`);
+    });
     response.resume();
   });
   asked.end();
