@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
@@ -39,11 +39,19 @@ afterEach(() => {
 });
 
 describe("nines proxy, for a first try without a site file", () => {
-  it.skipIf(!able)("works as the guide writes it", { timeout: 120_000 }, async () => {
+  it.skipIf(!able)("works as the README and the guide write it", { timeout: 120_000 }, async () => {
     scratch = mkdtempSync(join(tmpdir(), "nines-quick-"));
     const path = join(scratch, "run.sh");
-    const command = `node ${join(root, "dist/cli/main.js")} proxy --to 3000 --to 3001 --listen 8080`;
-    writeFileSync(path, program(command));
+    const [readme = "", guide = ""] = ["README.md", "docs/guide/proxy.md"].map((file) =>
+      readFileSync(join(root, file), "utf8"),
+    );
+    const command = /^nines proxy .*$/m.exec(readme)?.[0] ?? "";
+    expect(command).toMatch(/--to 3000 --to 3001 --listen 8080$/);
+    expect(guide).toContain(command);
+    // An installed program, as far as a shell can tell.
+    const main = join(root, "dist/cli/main.js");
+    writeFileSync(join(scratch, "nines"), `#!/bin/sh\nexec node ${main} "$@"\n`, { mode: 0o755 });
+    writeFileSync(path, `PATH=${scratch}:$PATH\n${program(command)}`);
     // A network and a process tree of its own: the ports are free, and everything ends with the test.
     child = spawn("timeout", ["100", "unshare", "-mnpf", "--kill-child", "--mount-proc", "sh", path], {
       stdio: ["ignore", "pipe", "pipe"],
