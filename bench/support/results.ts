@@ -31,6 +31,12 @@ export const numberAfter = (flag: string): number | undefined => {
   return at < 0 ? undefined : Number(process.argv[at + 1]);
 };
 
+/** The word after a flag. */
+export const wordAfter = (flag: string): string | undefined => {
+  const at = process.argv.indexOf(flag);
+  return at < 0 ? undefined : process.argv[at + 1];
+};
+
 /** Of an even count the lower middle one: a value that was measured. */
 export const median = (values: readonly number[]): number =>
   values.toSorted((a, b) => a - b)[(values.length - 1) >> 1] ?? 0;

@@ -72,7 +72,7 @@ export interface TimelineEntry {
 export interface DrillRun {
   readonly drill: string;
   readonly repeat: number;
-  readonly subject: "nines" | "keepalived" | "conntrackd";
+  readonly subject: "nines" | "keepalived" | "conntrackd" | "haproxy";
   readonly verdict: Verdict;
   /** Why it failed or was skipped: every missed line of the budget. */
   readonly reason?: string | undefined;

@@ -214,3 +214,56 @@ describe.skipIf(refused !== undefined)("nines", () => {
     ]);
   });
 });
+
+/** What a run shows however slow the machine is: the fault was felt by class, the addresses moved, clients are served again. */
+function drilled(site: string, drills: readonly string[], ...more: string[]): readonly DrillRun[] {
+  const file = new URL(`../../examples/${site}/site.yaml`, import.meta.url).pathname;
+  const { stdout, stderr } = spawnSync(process.execPath, cli("drill", file, ...drills, "--json", ...more), {
+    encoding: "utf8",
+    maxBuffer: 2 ** 27,
+  });
+  expect(stderr).toBe("");
+  const { runs } = JSON.parse(stdout) as DrillReport;
+  expect(runs.map(({ drill }) => drill)).toEqual(drills);
+  for (const run of runs) {
+    expect(run.reason ?? "", run.drill).not.toMatch(/did not (serve|settle)/);
+    expect(
+      run.probes.map(({ kind }) => kind),
+      run.drill,
+    ).toEqual(["connect", "http"]);
+    for (const { good, errors } of run.probes) {
+      expect(good).toBeGreaterThan(0);
+      // Nobody answers wrongly, whatever dies.
+      expect(Object.keys(errors)).not.toContain("wrong-server");
+    }
+  }
+  return runs;
+}
+const failures = ({ probes }: DrillRun): number =>
+  probes.reduce((sum, { sent, good }) => sum + sent - good, 0);
+
+describe.skipIf(refused !== undefined)("sites with proxies", () => {
+  it("hand over at the classic pair when the proxies die, and when asked to", { timeout: 180_000 }, () => {
+    const [moved, killed] = drilled("classic-pair", ["switchover", "proxy-killed"]);
+    expect(moved?.takeovers).toBe(1);
+    expect(killed?.takeovers).toBeGreaterThan(0);
+    expect(killed === undefined ? 0 : failures(killed)).toBeGreaterThan(0);
+  });
+
+  it.skipIf(peer !== undefined || findProgram("haproxy") === undefined)(
+    "have HAProxy and keepalived in their place",
+    { timeout: 180_000 },
+    () => {
+      const [, killed] = drilled("classic-pair", ["switchover", "proxy-killed"], "--subject", "haproxy");
+      expect(killed?.takeovers).toBeGreaterThan(0);
+      expect(killed === undefined ? 0 : failures(killed)).toBeGreaterThan(0);
+    },
+  );
+
+  it("go on behind the forwarder without a proxy, and without a forwarder", { timeout: 240_000 }, () => {
+    const [cut, killed] = drilled("proxies-behind-forwarder", ["power-cut", "proxy-killed"]);
+    expect(cut?.takeovers).toBeGreaterThan(0);
+    expect(killed?.node).toBeDefined();
+    for (const run of [cut, killed]) expect(run === undefined ? 0 : failures(run)).toBeGreaterThan(0);
+  });
+});

@@ -1,6 +1,7 @@
 /** A running lab: hosts, wires, backends, observers, and the subject on its nodes. */
 import type { ChildProcess, SpawnOptions } from "node:child_process";
 import { copyFileSync, mkdirSync, readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { extname, isAbsolute, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ipFamily } from "../base/addresses.ts";
@@ -75,6 +76,13 @@ export class Lab {
   get nodes(): readonly string[] {
     return this.plan.hosts.filter(({ kind }) => kind === "node").map(({ name }) => name);
   }
+  /** Those that may hold a virtual address. */
+  get routers(): readonly string[] {
+    const { virtualRouters } = this.site;
+    return this.nodes.filter((node) =>
+      Object.values(virtualRouters).some(({ priorities }) => priorities[node] !== undefined),
+    );
+  }
   get client(): string {
     const client = this.plan.hosts.find(({ kind }) => kind === "client");
     if (client === undefined) throw new OperationalError("NOT_FOUND", "the lab has no client");
@@ -92,8 +100,18 @@ export class Lab {
     throw new OperationalError("NOT_FOUND", `the lab has no host "${name}"; it has ${known}`);
   }
 
+  /**
+   * A node that starts proxies again keeps a processor busy for a second, which nodes that are machines of their own
+   * do not feel: on a site with proxies each keeps to its own processor, as far as there are some.
+   */
+  #processor(host: string): readonly string[] {
+    const index = this.nodes.indexOf(host);
+    if (index < 0 || this.plan.proxies.length === 0) return [];
+    return ["taskset", "--cpu-list", String(index % availableParallelism())];
+  }
+
   spawn(host: string, argv: readonly string[], options: SpawnOptions & { own?: boolean } = {}): ChildProcess {
-    const child = start(["ip", "netns", "exec", host, ...argv], options);
+    const child = start(["ip", "netns", "exec", host, ...this.#processor(host), ...argv], options);
     child.on("error", () => {});
     if (options.own === true && child.pid !== undefined) this.#own.add(child.pid);
     return child;
@@ -172,13 +190,13 @@ export class Lab {
     return processesOf(node, this.#own);
   }
 
-  /** Their names, as the kernel has them. */
-  programs(node: string): string[] {
-    return this.processes(node).flatMap((pid) => {
+  /** Those of a name, as the kernel has it. */
+  processesCalled(node: string, name: string): number[] {
+    return this.processes(node).filter((pid) => {
       try {
-        return [readFileSync(`/proc/${pid}/comm`, "utf8").trim()];
+        return readFileSync(`/proc/${pid}/comm`, "utf8").trim() === name;
       } catch {
-        return []; // it ended in the meantime
+        return false; // it ended in the meantime
       }
     });
   }
@@ -252,13 +270,14 @@ export class Lab {
     let last: string | undefined;
     while (hostClock.monotonic() < until) {
       const active = this.active;
-      const settled = active !== undefined && this.nodes.every((node) => this.role(node) === this.#due(node));
+      const settled =
+        active !== undefined && this.routers.every((node) => this.role(node) === this.#due(node));
       if (!settled || active !== last) since = hostClock.monotonic();
       last = active;
       if (settled && hostClock.monotonic() - since >= 300) return active;
       await sleep(20);
     }
-    const roles = this.nodes.map((node) => `${node}: ${this.role(node) ?? "silent"}`).join(", ");
+    const roles = this.routers.map((node) => `${node}: ${this.role(node) ?? "silent"}`).join(", ");
     const owners = this.plan.virtual
       .map(({ address }) => `${address}: ${this.observer.owners(address).join("+") || "nobody"}`)
       .join(", ");

@@ -86,6 +86,8 @@ export class Runner {
 
   /** A site that does not serve at all is told once, not by every drill. */
   async mustServe(): Promise<void> {
+    // Processes that take their time to start are waited for, as a node that boots would be.
+    await this.#inSync(promisesOf(this.#lab.site));
     await this.#probers.begin(usualStreams(this.#lab.plan));
     const good = await goodFor(this.#probers, GOOD_WITHIN, false);
     const complaints = this.#complaints();
@@ -151,9 +153,9 @@ export class Runner {
     await this.#lab.steady().catch(() => {});
   }
 
-  /** A node that has just started has its peers' connections only in a moment, and preempts only then. */
+  /** A node that has just started has its peers' connections and proxies only in a moment, and preempts only then. */
   async #inSync({ activeDown, interval }: Promises): Promise<void> {
-    if (this.#lab.site.flows === undefined) return;
+    if (this.#lab.site.flows === undefined && this.#lab.plan.proxies.length === 0) return;
     for (const node of this.#lab.nodes) await this.#lab.subject.synced(node);
     await sleep(activeDown + 2 * interval);
     await this.#lab.steady();

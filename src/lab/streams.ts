@@ -30,6 +30,12 @@ export function usualStreams(plan: LabPlan, interval = 10): StreamSpec[] {
     if (tcp) {
       const base = common(tcp);
       const server = tcp.service + suffix;
+      // A proxy ends every connection at itself: none of them can outlive it, and it speaks HTTP only.
+      if (tcp.http)
+        return [
+          { ...base, stream: `connect ${server}`, kind: "connect", http: true, interval, connections: 1 },
+          { ...base, stream: `http ${server}`, kind: "http", interval: 2 * interval, connections: 4 },
+        ];
       streams.push(
         { ...base, stream: `connect ${server}`, kind: "connect", interval, connections: 1 },
         {

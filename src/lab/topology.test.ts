@@ -53,6 +53,36 @@ describe("the lab's topology", () => {
     ]);
   });
 
+  it("knows a node that another one forwards to: it is no host twice, and who answers is behind it", () => {
+    const site = twoTier({
+      nodes: {
+        lb1: { address: "10.1.0.2" },
+        lb2: { address: "10.1.0.3" },
+        px1: { address: "10.1.0.21" },
+      },
+      pools: {
+        apps: { backends: { app1: "10.1.0.11:8080" } },
+        proxies: { backends: { px1: "10.1.0.21:80" } },
+      },
+      services: {
+        front: { on: "edge", listen: "10.0.0.1:80/tcp", forward: { pool: "proxies" } },
+        web: { listen: "10.1.0.21:80/tcp", proxy: { pool: "apps" } },
+      },
+    });
+    const { hosts, targets, proxies } = plan(site);
+    expect(hosts.map(({ name, kind, gateways }) => [name, kind, ...gateways])).toEqual([
+      ["lb1", "node"],
+      ["lb2", "node"],
+      ["px1", "node", "10.1.0.1"],
+      ["app1", "backend", "10.1.0.1"],
+      ["client", "client", "10.0.0.1", "fd00:a::1"],
+    ]);
+    expect(targets).toEqual([
+      { service: "front", address: "10.0.0.1", port: 80, protocol: "tcp", http: true, backends: ["app1"] },
+    ]);
+    expect(proxies).toEqual(["px1"]);
+  });
+
   it("makes one host of a backend that two pools name, which also answers its checks", () => {
     const backend = plan(twoTier()).hosts.find(({ name }) => name === "app1");
     expect(backend?.listens.map(({ port }) => port)).toEqual([8080, 9000, 53]);

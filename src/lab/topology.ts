@@ -46,6 +46,8 @@ export interface ProbeTarget {
   readonly address: IpAddress;
   readonly port: number;
   readonly protocol: "tcp" | "udp";
+  /** Behind a proxy: HTTP is all that it understands. */
+  readonly http: boolean;
   /** The names of the backends that may answer. */
   readonly backends: readonly string[];
 }
@@ -57,6 +59,8 @@ export interface LabPlan {
   readonly targets: readonly ProbeTarget[];
   /** Every virtual address, with its router. */
   readonly virtual: readonly { readonly address: IpAddress; readonly router: string }[];
+  /** Nodes with a proxied service. */
+  readonly proxies: readonly string[];
   /** A client with many cables, each with a neighbour table of its own; built by the drills that need it. */
   readonly crowd: LabHost;
 }
@@ -67,6 +71,14 @@ const memberAddresses = (site: Site): { address: IpAddress; router: string }[] =
       member.addresses.map((one) => ({ address: typeof one === "string" ? one : one.address, router })),
     ),
   );
+
+/** Every pool that a proxied service may ask. */
+const poolsOf = (proxy: NonNullable<Site["services"][string]["proxy"]>): string[] => [
+  ...(proxy.pool === undefined ? [] : [proxy.pool]),
+  ...(proxy.routes ?? []).flatMap(({ pool }) =>
+    typeof pool === "object" ? Object.keys(pool) : (pool ?? []),
+  ),
+];
 
 /** Interfaces of the crowd: as many moments at which a client asks for the address. */
 const CROWD = 8;
@@ -194,14 +206,25 @@ class Planner {
       const interfaces = [...wanted].map(([iface, { network, addresses }]) =>
         this.#plug(name, iface, network, addresses, 2 + index),
       );
-      return { name, kind: "node", interfaces, gateways: [], listens: [] };
+      // One without a virtual address answers clients as a backend does: through whoever holds one.
+      const apart = Object.values(this.#site.virtualRouters).every(
+        ({ priorities }) => priorities[name] === undefined,
+      );
+      const gateways = apart ? this.#gateways(interfaces.map(({ network }) => network)) : [];
+      return { name, kind: "node", interfaces, gateways, listens: [] };
     });
+  }
+
+  /** A pool may name nodes of the site, which proxy for others. */
+  #nodeAt(address: IpAddress): boolean {
+    return Object.values(this.#site.nodes).some((node) => node.address === address);
   }
 
   backends(): LabHost[] {
     const byName = new Map<string, { address: IpAddress; port: number }[]>();
     for (const pool of Object.values(this.#site.pools))
       for (const [name, { at }] of Object.entries(pool.backends)) {
+        if (this.#nodeAt(at.address)) continue;
         const listens = byName.get(name) ?? [];
         const checked = { address: at.address, port: pool.check?.port ?? at.port };
         for (const wanted of [at, checked])
@@ -241,14 +264,48 @@ class Planner {
   }
 
   targets(): ProbeTarget[] {
-    return Object.entries(this.#site.services).flatMap(([service, { listen, forward }]) =>
+    return Object.entries(this.#site.services).flatMap(([service, { listen, forward, proxy }]) =>
       listen.flatMap(({ address, ports, protocol }) => {
-        // Proxied services and addresses that do not move are none of the drills' business.
-        if (forward === undefined || !this.#virtual.some((one) => one.address === address)) return [];
-        const backends = Object.keys(this.#site.pools[forward.pool]?.backends ?? {});
-        return [{ service, address, port: ports[0], protocol, backends }];
+        // Addresses that do not move are none of the drills' business, nor is what takes a handshake of its own.
+        if (!this.#virtual.some((one) => one.address === address) || proxy?.tls !== undefined) return [];
+        const pools = proxy === undefined ? [forward?.pool] : poolsOf(proxy);
+        const answering = pools.map((pool) => this.#answering(pool ?? ""));
+        const backends = [...new Set(answering.flatMap(({ names }) => names))];
+        const http = proxy !== undefined || answering.some(({ proxied }) => proxied);
+        return backends.length === 0 ? [] : [{ service, address, port: ports[0], protocol, http, backends }];
       }),
     );
+  }
+
+  /** On a virtual router, or at its own address. */
+  proxies(): string[] {
+    const proxied = Object.values(this.#site.services).filter(({ proxy }) => proxy !== undefined);
+    return Object.entries(this.#site.nodes).flatMap(([name, node]) =>
+      proxied.some(({ on, listen }) =>
+        on === undefined
+          ? listen.some(({ address }) => address === node.address)
+          : this.#site.virtualRouters[on]?.priorities[name] !== undefined,
+      )
+        ? [name]
+        : [],
+    );
+  }
+
+  /** Who answers in the end: behind a backend that is a node, the backends of what it proxies there. */
+  #answering(pool: string): { readonly names: readonly string[]; readonly proxied: boolean } {
+    const backends = Object.entries(this.#site.pools[pool]?.backends ?? {});
+    const nodes = backends.filter(([, { at }]) => this.#nodeAt(at.address));
+    const behind = nodes.flatMap(([, { at }]) =>
+      Object.values(this.#site.services).flatMap(({ listen, proxy }) =>
+        proxy !== undefined &&
+        listen.some(({ address, ports }) => address === at.address && ports[0] === at.port)
+          ? poolsOf(proxy)
+          : [],
+      ),
+    );
+    const own = backends.filter((one) => !nodes.includes(one)).map(([name]) => name);
+    const theirs = behind.flatMap((one) => Object.keys(this.#site.pools[one]?.backends ?? {}));
+    return { names: [...own, ...theirs], proxied: nodes.length > 0 };
   }
 
   plan(): LabPlan {
@@ -265,7 +322,15 @@ class Planner {
       bridge: name.length <= 12 ? `br-${name}` : `br${index}`,
       prefixes,
     }));
-    return { site: this.#site.site, networks, hosts, targets: this.targets(), virtual: this.#virtual, crowd };
+    return {
+      site: this.#site.site,
+      networks,
+      hosts,
+      targets: this.targets(),
+      virtual: this.#virtual,
+      proxies: this.proxies(),
+      crowd,
+    };
   }
 }
 

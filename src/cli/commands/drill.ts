@@ -7,7 +7,7 @@ import { endOfLab } from "../lab-end.ts";
 interface DrillOptions {
   repeat: number;
   report?: string;
-  subject: "nines" | "keepalived" | "conntrackd";
+  subject: DrillRun["subject"];
   minutes: number;
   json?: boolean;
   list?: boolean;
@@ -27,9 +27,11 @@ function fraction(text: string): number {
   return value;
 }
 
+const SUBJECTS: readonly string[] = ["nines", "keepalived", "conntrackd", "haproxy"];
+
 function subjectName(text: string): string {
-  if (text === "nines" || text === "keepalived" || text === "conntrackd") return text;
-  throw new InvalidArgumentError("expected nines or keepalived.");
+  if (SUBJECTS.includes(text)) return text;
+  throw new InvalidArgumentError(`expected one of ${SUBJECTS.join(", ")}.`);
 }
 
 export function registerDrill(program: Command): void {
@@ -40,7 +42,12 @@ export function registerDrill(program: Command): void {
     .argument("[drills...]", "which drills; default: all but those that take minutes")
     .option("--repeat <n>", "how often each drill is run", whole, 1)
     .option("--report <dir>", "write report.json, junit.xml and a timeline (SVG) of each run")
-    .option("--subject <name>", "what is drilled: nines, or keepalived in its place", subjectName, "nines")
+    .option(
+      "--subject <name>",
+      "what is drilled: nines, or keepalived in its place, alone or beside conntrackd or haproxy",
+      subjectName,
+      "nines",
+    )
     .option("--minutes <n>", "how long the starvation drill lasts", fraction, 10)
     .option("--keep", "leave the lab up after the drills, until Ctrl-C")
     .option("--json", "print the report as JSON instead of the table")

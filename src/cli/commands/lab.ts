@@ -1,10 +1,11 @@
 import type { Command } from "commander";
 import { OperationalError } from "../../base/errors.ts";
+import type { DrillRun } from "../../contracts/drills.ts";
 import { endOfLab } from "../lab-end.ts";
 
 interface UpOptions {
   detach?: boolean;
-  subject: "nines" | "keepalived" | "conntrackd";
+  subject: DrillRun["subject"];
 }
 
 /** The lab that is meant: the only one, or the one of that name. */

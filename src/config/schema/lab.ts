@@ -17,6 +17,8 @@ export const DRILL_NAMES = [
   "brain-killed",
   "both-brains-killed",
   "redundancy-killed",
+  "proxy-killed",
+  "proxy-cut",
   "flows-killed",
   "rolling-upgrade",
   "backend-changed",

@@ -16,6 +16,8 @@ import { linkDownBack, linkDownFront } from "./link-down.ts";
 import { linkFlap } from "./link-flap.ts";
 import { partition } from "./partition.ts";
 import { powerCut } from "./power-cut.ts";
+import { proxyCut } from "./proxy-cut.ts";
+import { proxyKilled } from "./proxy-killed.ts";
 import { redundancyKilled } from "./redundancy-killed.ts";
 import { rollingUpgrade } from "./rolling-upgrade.ts";
 import { rulesetFlushed } from "./ruleset-flushed.ts";
@@ -41,6 +43,8 @@ export function allDrills(options: { readonly minutes: number } = { minutes: 10 
     "brain-killed": brainKilled,
     "both-brains-killed": bothBrainsKilled,
     "redundancy-killed": redundancyKilled,
+    "proxy-killed": proxyKilled,
+    "proxy-cut": proxyCut,
     "flows-killed": flowsKilled,
     "rolling-upgrade": rollingUpgrade,
     "backend-changed": backendChanged,

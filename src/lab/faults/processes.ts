@@ -42,6 +42,17 @@ export const killJob = (node: string, job: Job): Fault => ({
   heal: async () => {},
 });
 
+/** kill -9 of all that proxies on a node, a spare included; whoever watches over them starts them again. */
+export const killProxies = (node: string): Fault => ({
+  what: `kill -9 of the proxies on ${node}`,
+  inject: async (lab) => {
+    const pids = lab.subject.proxies(node);
+    if (pids.length === 0) throw new OperationalError("NOT_FOUND", `no proxy runs on ${node}`);
+    lab.signal(pids, "SIGKILL");
+  },
+  heal: async () => {},
+});
+
 /** No fault: what lies between two of them. */
 export const pause = (what: string, wait: (lab: Lab) => Promise<void>): Fault => ({
   what,

@@ -3,7 +3,15 @@ import type { MonotonicMs } from "../../base/time.ts";
 import { hostClock } from "../host-clock.ts";
 import { Pending, type Record, type Stream, type StreamSpec, classify } from "./stream.ts";
 
-/** A fresh TCP connection for each probe; good when a backend of the pool has said its name. */
+/** A whole response with a Content-Length; undefined while it is on its way. */
+function readAnswer(text: string): { readonly status: number; readonly body: string } | undefined {
+  const [, status, length] = /^HTTP\/1\.1 (\d{3}) [^]*?\r\ncontent-length: *(\d+)\r\n/i.exec(text) ?? [];
+  const body = text.indexOf("\r\n\r\n") + 4;
+  if (length === undefined || body < 4 || text.length < body + Number(length)) return undefined;
+  return { status: Number(status), body: text.slice(body, body + Number(length)) };
+}
+
+/** A fresh connection for each probe, plain TCP or HTTP; good when a backend of the pool has said its name. */
 export class ConnectStream implements Stream {
   readonly #spec: StreamSpec;
   readonly #pending: Pending;
@@ -16,7 +24,7 @@ export class ConnectStream implements Stream {
   async open(): Promise<void> {}
 
   fire(due: MonotonicMs): void {
-    const { address, port, source, backends } = this.#spec;
+    const { address, port, source, backends, http } = this.#spec;
     const socket = connect({ host: address, port, ...(source !== undefined && { localAddress: source }) });
     let text = "";
     const settle = (error?: string): void => {
@@ -29,10 +37,16 @@ export class ConnectStream implements Stream {
     this.#pending.add(socket, due, settle);
     socket.setNoDelay(true);
     socket.on("error", (error) => settle(classify(error)));
-    socket.on("connect", () => socket.write("NAME\n"));
+    const question =
+      http === true ? "GET /name HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n" : "NAME\n";
+    socket.on("connect", () => socket.write(question));
     socket.on("data", (chunk: Buffer) => {
       text += chunk.toString("latin1");
-      if (text.endsWith("\n")) settle(backends.includes(text.trim()) ? undefined : "wrong-server");
+      if (http === true) {
+        const answer = readAnswer(text);
+        if (answer !== undefined && answer.status !== 200) settle(`http-${answer.status}`);
+        else if (answer !== undefined) settle(backends.includes(answer.body) ? undefined : "wrong-server");
+      } else if (text.endsWith("\n")) settle(backends.includes(text.trim()) ? undefined : "wrong-server");
     });
     socket.on("end", () => settle("truncated"));
   }

@@ -15,6 +15,8 @@ export interface StreamSpec {
   readonly connections: number;
   /** Names that may answer; any other is `wrong-server`. */
   readonly backends: readonly string[];
+  /** Kind `connect`: ask by HTTP. */
+  readonly http?: boolean | undefined;
   /** The client that asks; default: the lab's first. */
   readonly host?: string | undefined;
   /** Own address to ask from: kind `resolver`. */

@@ -23,7 +23,7 @@ export class Conntrackd extends Keepalived {
 
   override async start(node: string): Promise<void> {
     // It stays when keepalived is stopped for a switchover, as it does where both are units of their own.
-    if (!this.#lab.programs(node).includes("conntrackd")) await this.#startDaemon(node);
+    if (this.#lab.processesCalled(node, "conntrackd").length === 0) await this.#startDaemon(node);
     await super.start(node);
   }
 

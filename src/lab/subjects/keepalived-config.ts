@@ -18,7 +18,21 @@ interface Instance {
   readonly text: string;
 }
 
-function instances(router: string, virtual: Router, host: LabHost, hosts: readonly LabHost[]): Instance[] {
+/** What stands beside keepalived. */
+interface Beside {
+  /** A script that is called on every change of state. */
+  readonly notify?: string | undefined;
+  /** A file that holds 0 while the node can serve. */
+  readonly tracked?: string | undefined;
+}
+
+function instances(
+  router: string,
+  virtual: Router,
+  host: LabHost,
+  hosts: readonly LabHost[],
+  { tracked }: Beside,
+): Instance[] {
   const families: Family[] = [4, 6];
   return virtual.members.flatMap((member, index) =>
     families.flatMap((family) => {
@@ -44,7 +58,7 @@ function instances(router: string, virtual: Router, host: LabHost, hosts: readon
   virtual_router_id ${member.vrid}
   priority ${virtual.priorities[host.name]}
   advert_int ${seconds(virtual.interval)}
-${virtual.preempt === false ? "  nopreempt\n" : ""}${unicast}  virtual_ipaddress {
+${virtual.preempt === false ? "  nopreempt\n" : ""}${tracked === undefined ? "" : "  track_file {\n    served weight 0\n  }\n"}${unicast}  virtual_ipaddress {
     ${addresses.map((one) => `${one}/${width} dev ${iface}`).join("\n    ")}
   }
 }
@@ -58,8 +72,9 @@ export function keepalivedConfig(
   site: Site,
   host: LabHost,
   hosts: readonly LabHost[],
-  notify?: string,
+  beside: Beside = {},
 ): string {
+  const { notify, tracked } = beside;
   const called =
     notify === undefined
       ? ""
@@ -67,13 +82,14 @@ export function keepalivedConfig(
   const groups = Object.entries(site.virtualRouters)
     .filter(([, virtual]) => virtual.priorities[host.name] !== undefined)
     .map(([router, virtual]) => {
-      const made = instances(router, virtual, host, hosts);
+      const made = instances(router, virtual, host, hosts, beside);
       const names = made.map(({ name }) => `    ${name}`).join("\n");
       const grouped = made.length > 1 || notify !== undefined;
       const group = grouped ? `vrrp_sync_group ${router} {\n  group {\n${names}\n  }\n${called}}\n` : "";
       return group + made.map(({ text }) => text).join("");
     });
-  return `global_defs {\n  router_id ${host.name}\n${notify === undefined ? "" : "  script_user root\n"}}\n${groups.join("")}`;
+  const file = tracked === undefined ? "" : `track_file served {\n  file "${tracked}"\n  weight 0\n}\n`;
+  return `global_defs {\n  router_id ${host.name}\n${notify === undefined ? "" : "  script_user root\n"}}\n${file}${groups.join("")}`;
 }
 
 /** The same static choice on every node, as keepalived's users without IPVS write it by hand. */

@@ -12,9 +12,9 @@ const ROLES: Readonly<{ [state: string]: string }> = { MASTER: "active", BACKUP:
 
 /** keepalived for the addresses, nftables DNAT for the traffic: the baseline of the benchmark. */
 export class Keepalived implements Subject {
-  readonly name: "keepalived" | "conntrackd" = "keepalived";
+  readonly name: "keepalived" | "conntrackd" | "haproxy" = "keepalived";
   readonly #lab: Lab;
-  readonly #log = new LogKeeper();
+  protected readonly log = new LogKeeper();
   readonly #roles: RoleEvent[] = [];
   #starts = 0;
   readonly #pids = new Map<string, number>();
@@ -35,7 +35,10 @@ export class Keepalived implements Subject {
     mkdirSync(dir, { recursive: true });
     writeFileSync(
       `${dir}/keepalived.conf`,
-      keepalivedConfig(site, this.#lab.host(node), plan.hosts, this.notify(node)),
+      keepalivedConfig(site, this.#lab.host(node), plan.hosts, {
+        notify: this.notify(node),
+        tracked: this.tracked(node),
+      }),
     );
     writeFileSync(`${dir}/dnat.nft`, `table inet peer\ndelete table inet peer\n${dnatRules(site)}`);
     await run(["ip", "netns", "exec", node, "nft", "-f", `${dir}/dnat.nft`]);
@@ -57,7 +60,7 @@ export class Keepalived implements Subject {
       { stdio: ["ignore", "pipe", "pipe"] },
     );
     if (child.pid !== undefined) this.#pids.set(node, child.pid);
-    this.#log.follow(node, child, (line) => {
+    this.log.follow(node, child, (line) => {
       const state = /Entering (MASTER|BACKUP|FAULT) STATE/.exec(line)?.[1];
       const role = ROLES[state ?? ""];
       if (role !== undefined) this.#roles.push({ at: hostClock.monotonic(), node, role });
@@ -81,8 +84,13 @@ export class Keepalived implements Subject {
     return undefined;
   }
 
+  /** A file with 0 while what the addresses serve for runs on the node, and another number while not. */
+  protected tracked(_node: string): string | undefined {
+    return undefined;
+  }
+
   async restart(node: string): Promise<void> {
-    const gone = (): boolean => !this.#lab.programs(node).includes("keepalived");
+    const gone = (): boolean => this.#lab.processesCalled(node, "keepalived").length === 0;
     await this.switchover(node);
     for (let i = 0; i < 250 && !gone(); i++) await sleep(20);
     await this.start(node);
@@ -91,6 +99,9 @@ export class Keepalived implements Subject {
   async synced(): Promise<void> {}
   async reload(): Promise<void> {}
 
+  proxies(_node: string): readonly number[] {
+    return [];
+  }
   process(): undefined {
     return undefined;
   }
@@ -98,6 +109,6 @@ export class Keepalived implements Subject {
     return this.#roles;
   }
   said(node: string): readonly string[] {
-    return this.#log.said(node);
+    return this.log.said(node);
   }
 }

@@ -36,6 +36,20 @@ export async function doctorFindings(node: string): Promise<readonly Finding[]> 
   return (JSON.parse(stdout) as { findings: Finding[] }).findings;
 }
 
+/** What a node that has started is still waiting for. */
+function notWhole({ flows, proxy }: NodeStatus, replicates: boolean): string | undefined {
+  const peers = flows?.peers ?? [];
+  if (replicates && peers.length === 0) return "its flows process says nothing";
+  if (replicates && !peers.every((one) => one.connected && one.sentAll && one.receivedAll))
+    return JSON.stringify(peers);
+  const states = proxy?.workers.map(({ state }) => state);
+  // A worker that takes another's place is `starting`, one that ends `leaving`.
+  const whole = states === undefined || (states.includes("serving") && states.includes("spare"));
+  return whole && (states ?? []).every((one) => one === "serving" || one === "spare")
+    ? undefined
+    : `proxies: ${states?.join(", ")}`;
+}
+
 /** nines itself, as `nines run` starts it on each node. */
 export class Nines implements Subject {
   readonly name = "nines";
@@ -167,15 +181,14 @@ export class Nines implements Subject {
   }
 
   async synced(node: string): Promise<void> {
-    if (this.#lab.site.flows === undefined) return;
+    const replicates = this.#lab.site.flows !== undefined && this.#lab.routers.includes(node);
     const until = hostClock.monotonic() + 20_000;
     let last = "it does not answer";
     while (hostClock.monotonic() < until) {
       try {
-        const status = await this.#status(node, 500);
-        const peers = status.flows?.peers ?? [];
-        if (peers.length > 0 && peers.every((one) => one.connected && one.sentAll && one.receivedAll)) return;
-        last = peers.length === 0 ? "its flows process says nothing" : JSON.stringify(peers);
+        const missing = notWhole(await this.#status(node, 500), replicates);
+        if (missing === undefined) return;
+        last = missing;
       } catch {
         // A brain that starts.
       }
@@ -197,10 +210,18 @@ export class Nines implements Subject {
   }
 
   process(node: string, job: Job): number | undefined {
+    return this.#processes(node).find(({ name, phase }) => name === job && phase === "running")?.pid;
+  }
+  proxies(node: string): readonly number[] {
+    return this.#processes(node).flatMap(({ name, pid }) =>
+      (name === "proxy" || name === "proxy-spare") && pid !== undefined ? [pid] : [],
+    );
+  }
+
+  #processes(node: string): readonly ProcessStatus[] {
     try {
       const text = readFileSync(`${this.runtime(node)}/processes.json`, "utf8");
-      const { children } = JSON.parse(text) as { children: readonly ProcessStatus[] };
-      return children.find(({ name, phase }) => name === job && phase === "running")?.pid;
+      return (JSON.parse(text) as { children: readonly ProcessStatus[] }).children;
     } catch (error) {
       throw new OperationalError("NOT_FOUND", `${node} does not tell its processes`, { cause: error });
     }

@@ -9,8 +9,8 @@ export interface RoleEvent {
 export type Job = "brain" | "redundancy" | "flows";
 
 export interface Subject {
-  /** `conntrackd`: keepalived with it. */
-  readonly name: "nines" | "keepalived" | "conntrackd";
+  /** `conntrackd`, `haproxy`: keepalived with it. */
+  readonly name: "nines" | "keepalived" | "conntrackd" | "haproxy";
   /** Why it cannot run here, in a sentence. */
   unavailable(): string | undefined;
   /** Starts it on a node; ready or not, the lab waits for roles itself. */
@@ -21,12 +21,14 @@ export interface Subject {
   afterSwitchover(from: string): Promise<void>;
   /** Stops it in order and starts it again, as an upgrade does. */
   restart(node: string): Promise<void>;
-  /** Waits until the node has the others' connections, where the subject tells that. */
+  /** Waits until the node has the others' connections and all its proxies, where the subject tells that. */
   synced(node: string): Promise<void>;
   /** The nodes read their site file again, where the subject has one. */
   reload(node: string): Promise<void>;
   /** The process of a node that does one job, where the subject has such. */
   process(node: string, job: Job): number | undefined;
+  /** The processes of a node that proxy, where the subject has such. */
+  proxies(node: string): readonly number[];
   /** Asks the node for its role, where it does not tell by itself. */
   roles(): readonly RoleEvent[];
   /** The last lines that a node's processes wrote, for a report of failure. */
