@@ -32,8 +32,12 @@ export const atLeastOneNode: Check = ({ declared, error }) => {
 export const idleNodes: Check = ({ site, warning }) => {
   const routers = Object.values(site.virtualRouters);
   if (routers.length === 0) return;
-  for (const name of Object.keys(site.nodes)) {
-    if (!routers.some((router) => name in router.priorities))
+  const listening = Object.values(site.services).flatMap(({ proxy, listen }) =>
+    proxy === undefined ? [] : listen.map(({ address }) => address),
+  );
+  for (const [name, { address }] of Object.entries(site.nodes)) {
+    // One that proxies at its own address, behind others that forward to it, has its work.
+    if (!routers.some((router) => name in router.priorities) && !listening.includes(address))
       warning(
         ["nodes", name],
         `node ${name} takes part in no virtual router`,
