@@ -30,6 +30,7 @@ export class Brain {
   readonly #context: ChildContext;
   readonly #ports: BrainPorts;
   readonly #startedWall: number;
+  readonly #started: MonotonicMs;
   readonly #accepted: AcceptedSite;
   readonly #scripts: ScriptWatcher;
   readonly #link: RedundancyLink;
@@ -60,6 +61,7 @@ export class Brain {
     this.#context = context;
     this.#ports = ports;
     this.#startedWall = context.clock.wall();
+    this.#started = context.clock.monotonic();
     this.#keptAt = context.clock.monotonic();
     this.#accepted = new AcceptedSite(context.state);
     this.#file = rooms.file;
@@ -163,6 +165,7 @@ export class Brain {
       siteProblem: this.#siteProblem,
       isolated: this.#health.isolated?.(),
       proxyProblem: this.#hasProxies() ? (this.#proxies.problem() ?? "") : undefined,
+      age: timeSince(this.#context.clock.monotonic(), this.#started),
       accountsProblem: this.#accounts.problem(),
       stateProblem: this.#stateProblem,
       controlProblem: this.#control.problem(),

@@ -11,6 +11,7 @@ const facts = (more: Partial<Facts> = {}): Facts => ({
   scripts: new Map(),
   routers: [router({ state: "active" })],
   redundancySilence: 0,
+  age: 60_000,
   forwardingProblem: "",
   differing: [],
   siteProblem: "",

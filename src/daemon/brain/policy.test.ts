@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { ip } from "../../base/addresses.ts";
+import { ms } from "../../base/time.ts";
 import type { NodeStatus } from "../../contracts/api.ts";
 import type { BackendStatus } from "../../contracts/forwarding.ts";
 import type { RouterStatus } from "../../contracts/redundancy.ts";
@@ -15,6 +16,7 @@ const facts = (more: Partial<Facts> = {}): Facts => ({
   scripts: new Map(),
   routers: [router()],
   redundancySilence: 0,
+  age: 60_000,
   forwardingProblem: "",
   differing: [],
   siteProblem: "",
@@ -66,6 +68,10 @@ describe("alarms", () => {
     expect(names({ routers: undefined, redundancySilence: 500 })).toEqual([]);
     expect(names({ routers: [router({ state: "fault" })] })).toEqual(["router_fault"]);
     expect(names({ routers: [router({ active: undefined })] })).toEqual(["no_active"]);
+    // A node that starts has not had the time to hear anybody, nor to start a worker.
+    expect(names({ routers: [router({ active: undefined, since: ms(200) })] })).toEqual([]);
+    expect(names({ proxyProblem: "no proxy worker runs", age: 500 })).toEqual([]);
+    expect(names({ proxyProblem: "no proxy worker runs" })).toEqual(["proxy_down"]);
     expect(names({ backends: [backend("one", "down"), backend("two", "up")] })).toEqual(["pool_degraded"]);
     expect(names({ backends: [backend("one", "down"), backend("two", "down")] })).toEqual(["pool_down"]);
     expect(names({ isolated: "all 2 checks fail at once" })).toContain("node_isolated");

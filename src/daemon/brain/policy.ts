@@ -25,6 +25,8 @@ export interface Facts {
   readonly siteProblem: string;
   /** Why no proxy worker accepts connections; empty where one does, undefined where the site wants none here. */
   readonly proxyProblem?: string | undefined;
+  /** Milliseconds since the brain's start: workers that have not started yet are no alarm. */
+  readonly age: number;
   /** Why this node is probably cut off from all backends. */
   readonly isolated?: string | undefined;
   /** Why what was measured cannot be kept; empty where it can. */
@@ -64,6 +66,8 @@ export const PROXY_TRACK = "proxy";
 
 /** Milliseconds; a restart takes a few hundred. */
 const SILENCE = 3000;
+/** Milliseconds that proxy workers have to start in, all at once on a small machine. */
+const WARM_UP = 10_000;
 
 const healthyOf = (backends: readonly BackendStatus[], pool: string): number =>
   backends.filter((each) => each.pool === pool && each.health === "up" && each.admin === "enabled").length;
@@ -154,7 +158,7 @@ export function alarms(facts: Facts): Alarm[] {
     raise("redundancy_silent", "critical", "", "the redundancy process does not answer");
   for (const router of facts.routers ?? []) {
     if (router.state === "fault") raise("router_fault", "critical", router.router, router.reason);
-    else if (router.state === "backup" && router.active === undefined)
+    else if (router.state === "backup" && router.active === undefined && router.since >= SILENCE)
       raise("no_active", "warning", router.router, "no advertisement is heard");
   }
   for (const { pool, healthy, total, backends } of poolStatuses(facts)) {
@@ -165,7 +169,7 @@ export function alarms(facts: Facts): Alarm[] {
     else if (down.length > 0)
       raise("pool_degraded", "warning", pool, `${down.length} of ${total} down: ${names}`);
   }
-  if (facts.proxyProblem) raise("proxy_down", "critical", "", facts.proxyProblem);
+  if (facts.proxyProblem && facts.age >= WARM_UP) raise("proxy_down", "critical", "", facts.proxyProblem);
   if (facts.isolated !== undefined) raise("node_isolated", "critical", "", facts.isolated);
   if (facts.forwardingProblem !== "") raise("forwarding_broken", "critical", "", facts.forwardingProblem);
   for (const { node, digest } of facts.differing)
