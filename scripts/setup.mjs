@@ -14,6 +14,7 @@ const needed = {
     keepalived: "keepalived",
     nginx: "nginx-light",
     openssl: "openssl",
+    pebble: "pebble",
     scram: "scram",
     "stress-ng": "stress-ng",
     tcpdump: "tcpdump",

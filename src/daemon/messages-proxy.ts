@@ -2,6 +2,8 @@
 import { z } from "zod";
 import { type Result, fail, ok } from "../base/result.ts";
 import type { BackendStatus } from "../contracts/forwarding.ts";
+import type { Challenge } from "../proxy/acme/messages.ts";
+import type { Ejection } from "../proxy/engine/policy-outlier.ts";
 import type { ProxyMetrics } from "../proxy/engine/metrics.ts";
 
 export type BrainToProxy =
@@ -11,7 +13,11 @@ export type BrainToProxy =
    */
   | { readonly type: "site"; readonly digest: string; readonly reloads: number }
   /** What the checks and the operator say of every backend: on every connection and every change. */
-  | { readonly type: "backends"; readonly backends: readonly ProxyBackend[] };
+  | { readonly type: "backends"; readonly backends: readonly ProxyBackend[] }
+  /** What authorities must find just now, and how many certificates were replaced in the life of this brain. */
+  | { readonly type: "certificates"; readonly challenges: readonly Challenge[]; readonly changes: number }
+  /** Ejections by the other workers, with what is left of them: passive health is one for the node. */
+  | { readonly type: "ejections"; readonly ejections: readonly Ejection[] };
 
 export type ProxyBackend = Omit<BackendStatus, "since">;
 
@@ -27,6 +33,8 @@ export type ProxyToBrain =
       readonly metrics: ProxyMetrics;
       readonly ejected: readonly string[];
     }
+  /** A backend that this worker has ejected itself; the others are told. */
+  | { readonly type: "ejected"; readonly ejection: Ejection }
   /** It ends as planned, and a successor is there already or comes at once. */
   | { readonly type: "leaving" };
 
@@ -39,6 +47,7 @@ const counters = z.object({
   bytesOut: z.number(),
 });
 const numbers = z.record(z.string(), z.number());
+const ejection = z.object({ backend: z.string(), forMs: z.number().min(0), atMost: z.number() });
 const fromWorker = z.discriminatedUnion("type", [
   z.object({ type: z.literal("hello"), pid: z.number(), index: z.number(), spare: z.boolean() }),
   z.object({ type: z.literal("alive"), serving: z.boolean() }),
@@ -53,6 +62,7 @@ const fromWorker = z.discriminatedUnion("type", [
     }),
     ejected: texts,
   }),
+  z.object({ type: z.literal("ejected"), ejection }),
   z.object({ type: z.literal("leaving") }),
 ]);
 const fromBrain = z.discriminatedUnion("type", [
@@ -70,6 +80,22 @@ const fromBrain = z.discriminatedUnion("type", [
       }),
     ),
   }),
+  z.object({
+    type: z.literal("certificates"),
+    challenges: z.array(
+      z.discriminatedUnion("kind", [
+        z.object({ kind: z.literal("http-01"), token: z.string(), answer: z.string() }),
+        z.object({
+          kind: z.literal("tls-alpn-01"),
+          name: z.string(),
+          certificate: z.string(),
+          key: z.string(),
+        }),
+      ]),
+    ),
+    changes: z.number(),
+  }),
+  z.object({ type: z.literal("ejections"), ejections: z.array(ejection) }),
 ]);
 
 const decode = <T>(schema: z.ZodType<T>, value: unknown): Result<T> => {

@@ -2,6 +2,7 @@ import { messageOf } from "../base/errors.ts";
 import { ms } from "../base/time.ts";
 import { resetOnClose } from "../linux/listen.ts";
 import { Proxy } from "../proxy/proxy.ts";
+import { certificateStore } from "./brain/certificates.ts";
 import { runChild } from "./child.ts";
 import { AddressWatch } from "./proxy-addresses.ts";
 import { ProxyLink } from "./proxy-link.ts";
@@ -31,7 +32,9 @@ runChild(async (context) => {
         log.warn({ event, ...fields });
         link.report();
       },
+      ejected: (ejection) => link.ejected(ejection),
     },
+    acme: certificateStore(context.state),
   });
 
   const watchAddresses = (): AddressWatch | undefined => {

@@ -26,28 +26,54 @@ async function pair() {
   workers.site("d1");
   workers.backends([backend("one", "down"), backend("two", "up")]);
   await workers.start();
-  const proxy = new Proxy();
-  await proxy.apply({
-    pools: proxied.pools,
-    services: Object.fromEntries(anyPort.map((one) => ["web", one])),
-  });
-  const reload = vi.fn(() => Promise.resolve());
-  const link = new ProxyLink({
-    context,
-    proxy,
-    who: () => ({ index: 1, spare: false }),
-    digest: () => "d1",
-    reload,
-  });
-  link.start();
-  ends.push(
-    () => workers.stop(),
-    () => proxy.close(10),
-    () => link.close(),
-  );
-  await vi.waitFor(() => expect(workers.status().workers[0]).toMatchObject({ index: 1, state: "serving" }));
-  return { workers, proxy, link, reload };
+  ends.push(() => workers.stop());
+  let count = 0;
+  const join = async () => {
+    const index = ++count;
+    const proxy = new Proxy();
+    await proxy.apply({
+      pools: proxied.pools,
+      services: Object.fromEntries(anyPort.map((one) => ["web", one])),
+    });
+    const reload = vi.fn(() => Promise.resolve());
+    const who = () => ({ index, spare: false });
+    const link = new ProxyLink({ context, proxy, who, digest: () => "d1", reload });
+    link.start();
+    ends.push(
+      () => proxy.close(10),
+      () => link.close(),
+    );
+    await vi.waitFor(() =>
+      expect(workers.status().workers.find((one) => one.index === index)?.state).toBe("serving"),
+    );
+    return { proxy, link, reload };
+  };
+  return { workers, join, ...(await join()) };
 }
+
+it("tells every other worker, and those that come later, of an ejection", async () => {
+  const { workers, proxy, link, join } = await pair();
+  const second = await join();
+  const now = { forMs: 60_000, atMost: 0.5 };
+  link.ejected({ ...now, backend: "apps/one" });
+  await vi.waitFor(() => expect(second.proxy.ejected()).toEqual(["apps/one"]));
+  const third = await join();
+  await vi.waitFor(() => expect(third.proxy.ejected()).toEqual(["apps/one"]));
+  // Whoever said it has done it already.
+  expect(proxy.ejected()).toEqual([]);
+  expect(workers.status().workers).toHaveLength(3);
+});
+
+it("hands the proofs that an authority looks for to every worker", async () => {
+  const { workers, proxy } = await pair();
+  const challenge = { kind: "http-01", token: "t1", answer: "t1.thumb" } as const;
+  workers.certificates([challenge], 0);
+  const asked = (): string | undefined => proxy.engine.challenges.answer("/.well-known/acme-challenge/t1");
+  await vi.waitFor(() => expect(asked()).toBe("t1.thumb"));
+  expect(proxy.engine.challenges.answer("/.well-known/acme-challenge/other")).toBeUndefined();
+  workers.certificates([], 1);
+  await vi.waitFor(() => expect(asked()).toBeUndefined());
+});
 
 it("pushes health to the workers, and counters and ejections back", async () => {
   const { workers, proxy, link } = await pair();

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { messageOf } from "../base/errors.ts";
 import { type Timer, addTime, ms } from "../base/time.ts";
+import type { Ejection } from "../proxy/engine/policy-outlier.ts";
 import type { Proxy } from "../proxy/proxy.ts";
 import type { ChildContext } from "./child.ts";
 import { LinkClient } from "./link.ts";
@@ -32,6 +33,8 @@ export class ProxyLink {
   #turns = 0;
   #told = "";
   #up = false;
+  /** Certificates replaced, as the brain counts. */
+  #changes = 0;
   /** Of this connection: the first site message only says where the brain stands. */
   #reloads: number | undefined;
 
@@ -76,6 +79,11 @@ export class ProxyLink {
     this.#client.send({ type: "alive", serving: proxy.listening });
   }
 
+  /** A backend that this worker has ejected: the others shall do the same. */
+  ejected(ejection: Ejection): void {
+    this.#client.send({ type: "ejected", ejection });
+  }
+
   /** Counters and ejections, where they differ from those told last. */
   report(): void {
     const { proxy, digest } = this.#options;
@@ -101,6 +109,16 @@ export class ProxyLink {
     const { proxy, digest, reload, context } = this.#options;
     if (message.type === "backends") {
       for (const backend of message.backends) proxy.backendStatus(backend);
+      return;
+    }
+    if (message.type === "ejections") {
+      for (const ejection of message.ejections) proxy.eject(ejection);
+      return;
+    }
+    if (message.type === "certificates") {
+      proxy.challenges(message.challenges);
+      if (message.changes !== this.#changes) proxy.refreshCertificates();
+      this.#changes = message.changes;
       return;
     }
     const known = this.#reloads;

@@ -3,6 +3,7 @@ import type { Middleware, ProxyService, ProxySettings, RouteSettings } from "../
 import { AccessLog } from "./engine/access-log.ts";
 import { REQUEST_DROP, RESPONSE_DROP, bitOf } from "./engine/lines.ts";
 import { type Counters, newCounters } from "./engine/metrics.ts";
+import { HedgeDelay } from "./engine/policy-hedge.ts";
 import { RetryBudget } from "./engine/policy-retry.ts";
 import type { PickOptions, PoolState } from "./engine/pool.ts";
 import { Field, type FieldNames } from "./http1/wire-names.ts";
@@ -42,6 +43,7 @@ export interface RoutePlan {
   readonly pick: PickOptions;
   readonly sticky: Sticky | undefined;
   readonly budget: RetryBudget;
+  readonly hedge: HedgeDelay | undefined;
   readonly limiter:
     { readonly buckets: RateLimiter; readonly key: KeyKind; readonly status: number } | undefined;
   readonly mirror: { readonly pool: PoolState; readonly share: number } | undefined;
@@ -84,7 +86,13 @@ function compileTcp(service: string, tcp: NonNullable<ProxySettings["tcp"]>, con
     peeks: exact.size + below.length > 0,
     find: (serverName) =>
       exact.get(serverName) ?? below.find(({ pattern }) => hostMatches(pattern, serverName))?.pool ?? rest,
-    pick: { scheduler: tcp.balance.scheduler, panic: 0, slowStart: 0, requests: tcp.limits.connections },
+    pick: {
+      scheduler: tcp.balance.scheduler,
+      panic: 0,
+      slowStart: 0,
+      requests: tcp.limits.connections,
+      connections: Number.POSITIVE_INFINITY,
+    },
     connect: tcp.connect,
     idle: tcp.idle,
     proxyProtocol: tcp.proxyProtocol,
@@ -186,9 +194,11 @@ function compileRoute(
       panic: settings.panic,
       slowStart: settings.slowStart,
       requests: settings.limits.requests,
+      connections: settings.limits.connections,
     },
     sticky: settings.sticky && compileSticky(settings.sticky, context.secret(settings.sticky.secret)),
     budget: state.budget,
+    hedge: settings.hedge && new HedgeDelay(settings.hedge),
     limiter:
       limit === undefined || state.limiter === undefined
         ? undefined

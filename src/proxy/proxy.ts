@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { type Random, systemRandom } from "../base/random.ts";
 import { SystemClock } from "../base/system-clock.ts";
 import { type Clock, type Timer, addTime, ms, seconds } from "../base/time.ts";
@@ -6,11 +7,14 @@ import { OperationalError } from "../base/errors.ts";
 import { routeSchema } from "../config/schema/proxy.ts";
 import type { BackendStatus } from "../contracts/forwarding.ts";
 import type { Site } from "../contracts/site.ts";
+import type { Challenge } from "./acme/messages.ts";
+import { certificateName } from "./acme/store.ts";
 import { AccessLog } from "./engine/access-log.ts";
 import { BackendState } from "./engine/backend.ts";
 import { Engine, type EngineEvents } from "./engine/engine.ts";
 import { type ListenAt, Listener } from "./engine/listener.ts";
 import type { Counters, ProxyMetrics } from "./engine/metrics.ts";
+import type { Ejection } from "./engine/policy-outlier.ts";
 import type { RetryBudget } from "./engine/policy-retry.ts";
 import { PoolState } from "./engine/pool.ts";
 import { listenKeys } from "./listen-keys.ts";
@@ -35,6 +39,8 @@ export interface ProxyOptions {
   readonly ownSockets?: boolean;
   /** Makes the kernel end a connection with a RST; without it lost addresses end theirs with a FIN. */
   readonly resetOnClose?: (fd: number) => void;
+  /** The folder where ordered certificates are kept (`acme`); without it there are none. */
+  readonly acme?: string;
 }
 
 interface RouteState {
@@ -55,6 +61,7 @@ export class Proxy {
   readonly #ownSockets: boolean;
   readonly #events: EngineEvents;
   readonly #resetOnClose: (fd: number) => void;
+  readonly #acme: string | undefined;
   #failing = false;
   #certificateTimer: Timer | undefined;
   readonly #pools = new Map<string, PoolState>();
@@ -72,6 +79,7 @@ export class Proxy {
     this.#ownSockets = options.ownSockets ?? true;
     this.#events = options.events ?? silent;
     this.#resetOnClose = options.resetOnClose ?? (() => undefined);
+    this.#acme = options.acme;
     this.engine = new Engine(this.#clock, this.#random, this.#pools, this.#events);
   }
 
@@ -81,7 +89,10 @@ export class Proxy {
     for (const [key, { listener }] of this.#listeners) {
       const now = wanted.get(key);
       if (now !== undefined) {
+        const before = listener.service;
         listener.service = this.#plans.get(now)!;
+        // Streams go on as they are; whoever speaks HTTP to what is none any more shall come again.
+        if (before.tcp === undefined && listener.service.tcp !== undefined) listener.retire();
         this.#listeners.set(key, { listener, service: now });
         listener.certificatesChanged();
         continue;
@@ -208,7 +219,11 @@ export class Proxy {
       certificates: (service, settings) => {
         const kept = this.#plans.get(service)?.certificates;
         if (kept !== undefined && JSON.stringify(kept.settings) === JSON.stringify(settings)) return kept;
-        return new Certificates(settings);
+        const ordered =
+          settings.acme === undefined || this.#acme === undefined
+            ? undefined
+            : join(this.#acme, certificateName(service));
+        return new Certificates(settings, ordered);
       },
       secret: readSecret,
       failing: () => this.#failing,
@@ -220,24 +235,24 @@ export class Proxy {
     this.#certificateTimer = this.#clock.setTimer(
       addTime(this.#clock.monotonic(), CERTIFICATES_EVERY),
       () => {
-        for (const { listener } of this.#listeners.values()) {
-          const told = listener.service.certificates?.refresh();
-          if (told?.changed === true) {
-            listener.certificatesChanged();
-            this.#events.notice("proxy.certificates_changed", {
-              service: listener.service.name,
-              reason: "files changed",
-            });
-          } else if (told?.problem !== undefined) {
-            this.#events.notice("proxy.certificates_unreadable", {
-              service: listener.service.name,
-              reason: told.problem,
-            });
-          }
-        }
+        this.refreshCertificates();
         this.#watchCertificates();
       },
     );
+  }
+
+  /** Reads certificates again whose files have changed; connections that exist stay as they are. */
+  refreshCertificates(): void {
+    for (const { certificates, name } of this.#plans.values()) {
+      const told = certificates?.refresh();
+      if (told?.changed === true) {
+        for (const { listener, service } of this.#listeners.values())
+          if (service === name) listener.certificatesChanged();
+        this.#events.notice("proxy.certificates_changed", { service: name, reason: "files changed" });
+      } else if (told?.problem !== undefined) {
+        this.#events.notice("proxy.certificates_unreadable", { service: name, reason: told.problem });
+      }
+    }
   }
 
   /** The port of a service that listens on port 0, for tests. */
@@ -283,6 +298,22 @@ export class Proxy {
     return [...this.#pools.values()].flatMap(({ backends }) =>
       backends.filter(({ outlier }) => outlier.ejected(now)).map(({ id }) => id),
     );
+  }
+
+  /** Another worker of this node has ejected a backend. */
+  eject({ backend: id, forMs, atMost }: Ejection): void {
+    const now = this.#clock.monotonic();
+    for (const pool of this.#pools.values()) {
+      const backend = pool.backends.find((one) => one.id === id);
+      if (backend?.outlier.eject(now, forMs, pool.mayEject(now, atMost)) !== true) continue;
+      this.engine.event("ejected-elsewhere");
+      closeKept(backend);
+    }
+  }
+
+  /** What authorities must find at this worker: all of it, in place of what was there. */
+  challenges(challenges: readonly Challenge[]): void {
+    this.engine.challenges.set(challenges);
   }
 
   /** Whether every address and port of the site is listened on. */

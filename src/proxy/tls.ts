@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import {
   type SecureContext,
   type SecureContextOptions,
@@ -16,32 +16,39 @@ interface Loaded {
   readonly names: readonly string[];
   readonly options: SecureContextOptions;
   readonly context: SecureContext;
+  /** The node's own making. */
+  readonly own: boolean;
 }
 
 /** The certificates of a service, chosen by the client's server name and read again when their files change. */
 export class Certificates {
   readonly settings: TlsSettings;
+  /** PEM files with certificate and key; the last may be of the node's own making, and not there yet. */
+  readonly #files: readonly { readonly certificate: string; readonly key: string; readonly own: boolean }[];
   #loaded: Loaded[] = [];
   #stamp = "";
 
   /** Throws an OperationalError where a file cannot be read or is not what it should be. */
-  constructor(settings: TlsSettings) {
+  constructor(settings: TlsSettings, ordered?: string) {
     this.settings = settings;
+    const own = ordered === undefined ? [] : [{ certificate: ordered, key: ordered, own: true }];
+    this.#files = [...settings.certificates.map((one) => ({ ...one, own: false })), ...own];
     this.#stamp = this.#look();
     this.#loaded = this.#load();
   }
 
   /** The first certificate as options, for clients that name no server. */
-  get firstFiles(): SecureContextOptions {
-    return this.#loaded[0]!.options;
+  get firstFiles(): SecureContextOptions | undefined {
+    return this.#loaded[0]?.options;
   }
 
   /** For clients that name a server that no certificate is for. */
-  get first(): SecureContext {
-    return this.#loaded[0]!.context;
+  get first(): SecureContext | undefined {
+    return this.#loaded[0]?.context;
   }
 
-  find(serverName: string): SecureContext {
+  /** Undefined while there is none at all: the handshake fails. */
+  find(serverName: string): SecureContext | undefined {
     const name = serverName.toLowerCase();
     const exact = this.#loaded.find(({ names }) => names.includes(name));
     return (
@@ -65,7 +72,7 @@ export class Certificates {
   }
 
   #look(): string {
-    return this.settings.certificates
+    return this.#files
       .flatMap(({ certificate, key }) => [certificate, key])
       .map((file) => {
         const { mtimeMs, size, ino } = statSync(file, { throwIfNoEntry: false }) ?? {
@@ -80,10 +87,14 @@ export class Certificates {
 
   #load(): Loaded[] {
     const { settings } = this;
-    return settings.certificates.map(({ certificate, key }) => {
+    return this.#files.flatMap(({ certificate, key, own }): Loaded[] => {
+      // One that somebody took away from the disk is served with until there is another.
+      if (own && !existsSync(certificate)) return this.#loaded.filter((one) => one.own);
       try {
         const cert = readFileSync(certificate);
-        const parsed = new X509Certificate(cert);
+        const parsed = new X509Certificate(
+          own ? cert.subarray(cert.indexOf("-----BEGIN CERTIFICATE-----")) : cert,
+        );
         const names = (parsed.subjectAltName ?? "")
           .split(", ")
           .filter((one) => one.startsWith("DNS:"))
@@ -97,7 +108,7 @@ export class Certificates {
             ? {}
             : { ca: readFileSync(settings.clientAuthorities) }),
         };
-        return { names, options, context: createSecureContext(options) };
+        return [{ names, options, context: createSecureContext(options), own }];
       } catch (error) {
         throw new OperationalError("FILE_UNREADABLE", `${certificate} and ${key}: ${messageOf(error)}`, {
           cause: error,

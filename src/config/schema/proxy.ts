@@ -181,8 +181,8 @@ export const outlierSchema = z.strictObject({
 });
 
 export const breakerSchema = z.strictObject({
-  connections: z.int().min(1).default(1024).describe("Connections to one backend."),
-  requests: z.int().min(1).default(1024).describe("Requests in flight to one backend."),
+  connections: z.int().min(1).default(1024).describe("Connections of one worker to one backend."),
+  requests: z.int().min(1).default(1024).describe("Requests of one worker in flight to one backend."),
   queue: z.int().min(0).default(256).describe("Requests that wait for a place, for the whole pool."),
   wait: duration().prefault("5s").describe("How long one waits; then 503."),
 });
@@ -270,6 +270,18 @@ export const routeSchema = z
     balance: balanceSchema.prefault({}),
     sticky: stickySchema.optional(),
     retries: retrySchema.prefault({}),
+    hedge: z
+      .union([
+        z.strictObject({ after: durationBetween(ms(1), seconds(60), "1ms to 1m") }),
+        z.strictObject({
+          percentile: z.number().min(50).max(99.9),
+          atLeast: durationBetween(ms(1), seconds(60), "1ms to 1m").prefault("5ms"),
+        }),
+      ])
+      .optional()
+      .describe(
+        "Asks a second backend where the first has not answered after this time, or after a percentile of what the route's last requests took; the first answer wins. GET, HEAD, PUT, DELETE, OPTIONS only; within the budget of retries.",
+      ),
     outlier: z.union([z.literal(false), outlierSchema]).prefault({}),
     panic: z
       .number()
@@ -317,11 +329,55 @@ export const routeSchema = z
     });
   });
 
+export const acmeSchema = z.strictObject({
+  names: z
+    .array(
+      z
+        .string()
+        .regex(
+          /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$/,
+          "a lower-case host name such as shop.example; a wildcard needs a challenge by DNS, which nines does not answer",
+        ),
+    )
+    .min(1)
+    .max(100)
+    .describe("Host names of the certificate."),
+  acceptTerms: z.literal(true).describe("That you agree to the authority's terms of service."),
+  directory: z
+    .string()
+    .regex(/^https:\/\/[^\s]+$/, "the https URL of an ACME directory")
+    .default("https://acme-v02.api.letsencrypt.org/directory")
+    .describe("The authority's ACME directory; default: Let's Encrypt."),
+  challenge: z
+    .enum(["tls-alpn-01", "http-01"])
+    .default("tls-alpn-01")
+    .describe(
+      "tls-alpn-01: the authority comes to port 443 of this service; http-01: to port 80, where some HTTP service of this site must listen.",
+    ),
+  email: z.string().min(3).optional().describe("Where the authority may write to."),
+  externalAccount: z
+    .strictObject({ id: z.string().min(1), key: secret() })
+    .optional()
+    .describe(
+      "External account binding, where the authority asks for one; the key as it gave it (base64url).",
+    ),
+  authorities: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      "PEM file with what the directory's own certificate is signed by, where that is none of the usual.",
+    ),
+});
+
 export const tlsSchema = z.strictObject({
   certificates: z
     .array(z.strictObject({ certificate: z.string().min(1), key: z.string().min(1) }))
-    .min(1)
+    .default([])
     .describe("PEM files, read again when they change. The first is for clients that name no server."),
+  acme: acmeSchema
+    .optional()
+    .describe("Ordered and renewed by the node itself (RFC 8555), kept in the state directory."),
   minVersion: z.enum(["1.2", "1.3"]).default("1.2"),
   ciphers: z.string().optional().describe("OpenSSL's list for TLS 1.2; default: Node's."),
   clientAuthorities: z
@@ -437,6 +493,8 @@ export const proxySchema = z
         refuse(["tcp"], "tcp needs a pool, serverNames or both");
       if (proxy.tcp.balance.key !== "client") refuse(["tcp", "balance", "key"], "tcp hashes the client only");
     }
+    if (proxy.tls !== undefined && proxy.tls.certificates.length === 0 && proxy.tls.acme === undefined)
+      refuse(["tls"], "tls needs certificates, acme or both");
     for (const [i, route] of (proxy.routes ?? []).entries()) {
       if (route.upstream.proxyProtocol !== false && route.upstream.protocol === "http2")
         refuse(
@@ -455,5 +513,6 @@ export const proxySchema = z
     });
   });
 
+export type AcmeSettings = z.output<typeof acmeSchema>;
 export type ProxySettings = z.output<typeof proxySchema>;
 export type RouteSettings = z.output<typeof routeSchema>;

@@ -12,6 +12,7 @@ import type { ChildWish, StopMode } from "../messages-parent.ts";
 import type { BrainPorts, ForwarderPort, HealthPort, SiteFile } from "../ports.ts";
 import { AcceptedSite } from "./accepted.ts";
 import { Accounts } from "./accounts.ts";
+import { NodeCertificates } from "./certificates.ts";
 import { ControlListener } from "./control-listener.ts";
 import { metricSamples } from "./metrics.ts";
 import { explainBackend, explainRouter } from "./policy-explain.ts";
@@ -36,6 +37,7 @@ export class Brain {
   readonly #link: RedundancyLink;
   readonly #accounts: Accounts;
   readonly #proxies: ProxyWorkers;
+  readonly #certificates: NodeCertificates;
   readonly #handler: RequestListener;
   readonly #control: ControlListener;
   #file: SiteFile;
@@ -70,6 +72,7 @@ export class Brain {
     rooms.changed.fire = () => this.#changed();
     this.#scripts = new ScriptWatcher(context.clock, () => this.#changed());
     this.#proxies = new ProxyWorkers(context, () => this.#changed());
+    this.#certificates = new NodeCertificates(context, this.#proxies);
     this.#link = new RedundancyLink(
       context,
       () => this.#plan(),
@@ -169,6 +172,7 @@ export class Brain {
       accountsProblem: this.#accounts.problem(),
       stateProblem: this.#stateProblem,
       controlProblem: this.#control.problem(),
+      certificates: this.#certificates.problems(),
     };
   }
 
@@ -200,6 +204,7 @@ export class Brain {
 
   #tell(): void {
     const facts = this.#facts();
+    this.#certificates.update(facts.site, facts.routers, facts.proxyProblem === "");
     this.#link.send({ type: "facts", facts: reportedTracks(facts) });
     this.#accounts.judge(facts);
     this.#logAlarms(facts);
@@ -357,7 +362,8 @@ export class Brain {
   /** Counters of whoever serves: they are shown, and kept in the accounts. */
   async #roomSamples(): Promise<readonly MetricSample[]> {
     const forwarded = await this.#forwarder.metrics();
-    return this.#hasProxies() ? [...forwarded, ...this.#proxies.metrics()] : forwarded;
+    if (!this.#hasProxies()) return forwarded;
+    return [...forwarded, ...this.#proxies.metrics(), ...this.#certificates.samples()];
   }
 
   #redundancyEvent(event: string, fields: Readonly<Record<string, unknown>>): void {
@@ -421,6 +427,7 @@ export class Brain {
     this.#health.stop();
     this.#link.stop();
     await this.#accounts.stop();
+    this.#certificates.stop();
     this.#proxies.stop();
     this.#control.stop();
     this.#api?.close();

@@ -35,6 +35,12 @@ export interface Facts {
   readonly stateProblem?: string | undefined;
   /** Why the control API does not listen on TCP although the site asks for it. */
   readonly controlProblem?: string | undefined;
+  /** Certificates that this node should have ordered and has not. */
+  readonly certificates?: readonly {
+    readonly service: string;
+    readonly reason: string;
+    readonly critical: boolean;
+  }[];
 }
 
 export interface Verdict {
@@ -57,6 +63,7 @@ export const ALARMS = {
   site_differs: "another node runs another site file",
   state_unwritable: "the state directory cannot be written: a restart may go on with an older site",
   control_closed: "the control API cannot listen on TCP: certificate, token or address",
+  certificate_failing: "a certificate could not be ordered or renewed, and is missing or ends within 14 days",
   accounts_failing: "what is measured cannot be written to disk: `nines slo` will not know of it",
   site_rejected: "the site file on disk is wrong, or could not be read; the last good one runs",
 } as const;
@@ -183,6 +190,8 @@ export function alarms(facts: Facts): Alarm[] {
     raise("duplicate_address", "critical", address, reason);
   if (facts.stateProblem) raise("state_unwritable", "warning", "", facts.stateProblem);
   if (facts.controlProblem) raise("control_closed", "warning", "", facts.controlProblem);
+  for (const { service, reason, critical } of facts.certificates ?? [])
+    raise("certificate_failing", critical ? "critical" : "warning", service, reason);
   if (facts.accountsProblem) raise("accounts_failing", "warning", "", facts.accountsProblem);
   if (facts.siteProblem !== "") raise("site_rejected", "warning", "", facts.siteProblem);
   return found;

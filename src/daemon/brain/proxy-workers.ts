@@ -4,7 +4,9 @@ import { type MonotonicMs, addTime, instant, ms, seconds, timeSince } from "../.
 import type { ProxyStatus } from "../../contracts/api.ts";
 import type { BackendStatus } from "../../contracts/forwarding.ts";
 import type { MetricSample } from "../../contracts/metrics.ts";
+import type { Challenge } from "../../proxy/acme/messages.ts";
 import { type ProxyMetrics, addMetrics, emptyMetrics, proxySamples } from "../../proxy/engine/metrics.ts";
+import type { Ejection } from "../../proxy/engine/policy-outlier.ts";
 import type { ChildContext } from "../child.ts";
 import { type JsonLink, serveLinks } from "../link.ts";
 import { type BrainToProxy, type ProxyToBrain, decodeWorker } from "../messages-proxy.ts";
@@ -41,6 +43,12 @@ export class ProxyWorkers {
   #site: { digest: string; reloads: number } = { digest: "", reloads: 0 };
   #backends: readonly BackendStatus[] = [];
   #backendsText = "";
+  #certificates: BrainToProxy & { type: "certificates" } = {
+    type: "certificates",
+    challenges: [],
+    changes: 0,
+  };
+  readonly #ejections = new Map<string, Ejection & { readonly until: MonotonicMs }>();
   #server: Server | undefined;
   /** Until then nobody is missed. */
   #patientUntil: MonotonicMs;
@@ -85,6 +93,29 @@ export class ProxyWorkers {
     link.send({ type: "backends", backends: this.#backends });
   }
 
+  /** What authorities must find, and that certificates have changed: to everybody, and to whoever comes. */
+  certificates(challenges: readonly Challenge[], changes: number): void {
+    this.#certificates = { type: "certificates", challenges, changes };
+    for (const { link } of this.#workers) link.send(this.#certificates);
+  }
+
+  /** Passive health is one for the node: what one worker found out, the others need not find out again. */
+  #ejected(by: Worker, ejection: Ejection): void {
+    const now = this.#context.clock.monotonic();
+    const until = addTime(now, ms(ejection.forMs));
+    this.#ejections.set(ejection.backend, { ...ejection, until });
+    for (const [backend, one] of this.#ejections) if (one.until <= now) this.#ejections.delete(backend);
+    for (const worker of this.#workers)
+      if (worker !== by) this.#sendEjections(worker.link, [{ ...ejection, until }]);
+  }
+  #sendEjections(link: Link, all: readonly (Ejection & { until: MonotonicMs })[]): void {
+    const now = this.#context.clock.monotonic();
+    const ejections = all
+      .map(({ backend, atMost, until }) => ({ backend, atMost, forMs: timeSince(until, now) }))
+      .filter(({ forMs }) => forMs > 0);
+    if (ejections.length > 0) link.send({ type: "ejections", ejections });
+  }
+
   #accept(link: Link) {
     const { clock, log } = this.#context;
     const worker: Worker = {
@@ -102,6 +133,8 @@ export class ProxyWorkers {
     this.#workers.add(worker);
     link.send({ type: "site", ...this.#site });
     this.#sendBackends(link);
+    link.send(this.#certificates);
+    this.#sendEjections(link, [...this.#ejections.values()]);
     return {
       decode: decodeWorker,
       message: (message: ProxyToBrain) => this.#heard(worker, message),
@@ -131,6 +164,9 @@ export class ProxyWorkers {
         worker.digest = message.digest;
         worker.metrics = message.metrics;
         worker.ejected = message.ejected;
+        return;
+      case "ejected":
+        this.#ejected(worker, message.ejection);
         return;
       case "leaving":
         worker.leaving = true;

@@ -353,6 +353,28 @@ describe("when a backend fails", () => {
     expect(most).toBe(2);
   });
 
+  it("opens no more connections to a backend than the limit, and gives the place of a kept one to who needs a new one", async () => {
+    let open = 0;
+    let most = 0;
+    const at = await startRaw((socket) => {
+      most = Math.max(most, ++open);
+      socket.on("data", () => setTimeout(() => socket.write(OK), 10));
+      socket.on("end", () => socket.end());
+      socket.on("close", () => open--);
+    });
+    const { port, proxy } = await startProxy(
+      { routes: [{ pool: "apps", limits: { connections: 2, queue: 20 } }] },
+      { apps: { backends: { a: at } } },
+    );
+    const answers = await Promise.all(Array.from({ length: 12 }, async () => ask(port, CLOSE)));
+    expect(answers.map(statusOf)).toEqual(Array.from({ length: 12 }, () => 200));
+    expect(most).toBe(2);
+    // A client's first POST wants a connection of its own.
+    const post = "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1\r\n\r\na";
+    expect(statusOf(await ask(port, post))).toBe(200);
+    expect(proxy.metrics().gauges["upstream_connections"]).toBeLessThanOrEqual(2);
+  });
+
   it("times out with 504, and with 503 in a queue", async () => {
     const at = await startRaw((socket) => socket.on("data", () => {}));
     const { port } = await startProxy(

@@ -1,6 +1,7 @@
 import type { Random } from "../../base/random.ts";
 import type { Clock, Timer } from "../../base/time.ts";
 import type { ReaderLimits } from "../http1/machine.ts";
+import { Challenges } from "../acme/challenges.ts";
 import { FieldNames } from "../http1/wire-names.ts";
 import { acquireHttp2 } from "../http2/upstream.ts";
 import { writeProxyHeader } from "../streams/wire-proxy-header.ts";
@@ -17,6 +18,7 @@ import type {
   Upstream,
   UpstreamOwner,
 } from "./ports.ts";
+import type { Ejection } from "./policy-outlier.ts";
 import type { PoolState } from "./pool.ts";
 import { Sweep } from "./sweep.ts";
 import { UpstreamConnection } from "./upstream.ts";
@@ -34,6 +36,8 @@ const IDEMPOTENT_FIRST = new Set(["GET", "HEAD", "OPTIONS"]);
 export interface EngineEvents {
   /** A backend was ejected, a middleware threw: for the log. */
   notice(event: string, fields: Record<string, unknown>): void;
+  /** A backend was ejected: for the other workers. */
+  ejected?(ejection: Ejection): void;
 }
 
 /** What all connections of a worker share. */
@@ -42,6 +46,7 @@ export class Engine implements EngineCore {
   readonly random: Random;
   readonly names = new FieldNames();
   readonly sweep = new Sweep();
+  readonly challenges = new Challenges();
   readonly events = new Map<string, number>();
   readonly responseLimits: ReaderLimits = { head: 65_536, fields: 200, bodyOnGet: true };
   readonly #notices: EngineEvents;
@@ -176,6 +181,8 @@ export class Engine implements EngineCore {
         return kept as UpstreamConnection;
       }
     }
+    // A kept connection that this request may not use makes room for one that it may.
+    if (backend.connections >= route.pick.connections) backend.idle[0]?.close();
     const made = new UpstreamConnection(
       this,
       backend,
@@ -197,12 +204,11 @@ export class Engine implements EngineCore {
     backend.failures++;
     const { outlier } = route.settings;
     if (outlier === false) return;
-    const pool = this.#pools.get(backend.pool);
-    const all = pool?.backends ?? [];
-    const ejected = all.filter((one) => one.outlier.ejected(this.now)).length;
-    const allowed = (ejected + 1) / Math.max(1, all.length) <= outlier.atMost;
+    const allowed = this.#pools.get(backend.pool)?.mayEject(this.now, outlier.atMost) ?? false;
     if (!backend.outlier.failure(this.now, outlier, allowed)) return;
     this.event("ejected");
+    const forMs = backend.outlier.until - this.now;
+    this.#notices.ejected?.({ backend: backend.id, forMs, atMost: outlier.atMost });
     this.#notices.notice("proxy.backend_ejected", {
       backend: backend.id,
       forMs: Math.round(backend.outlier.until - this.now),

@@ -9,6 +9,7 @@ import { passedLines, sendAnswer, sendOwn, sendOwnGrpc } from "./answer.ts";
 import type { ClientInfo } from "./client-info.ts";
 import { type CompressTarget, Compressor } from "./compress.ts";
 import type { Downstream } from "./downstream.ts";
+import { Hedge, type HedgeHost } from "./hedge.ts";
 import { keptLines } from "./lines.ts";
 import { count } from "./metrics.ts";
 import { type MiddlewareHost, type MiddlewareView, runMiddleware } from "./middleware.ts";
@@ -16,13 +17,13 @@ import type { EngineCore, Upstream, UpstreamFailure } from "./ports.ts";
 import { type OwnAnswer, Question } from "./question.ts";
 import { replyFor } from "./replies.ts";
 import { RequestBody, requestFields } from "./request.ts";
-import { Tries, type TriesHost } from "./tries.ts";
+import { IDEMPOTENT, Tries, type TriesHost } from "./tries.ts";
 
 /**
  * One request and its response: what goes to whom, and what where something fails. What is asked is `Question`'s
  * to know, where it is tried `Tries`'.
  */
-export class Exchange extends Question implements TriesHost, MiddlewareHost, CompressTarget {
+export class Exchange extends Question implements TriesHost, HedgeHost, MiddlewareHost, CompressTarget {
   readonly downstream: Downstream;
   readonly started: number;
   readonly #engine: EngineCore;
@@ -38,6 +39,7 @@ export class Exchange extends Question implements TriesHost, MiddlewareHost, Com
   reason = "";
   view: MiddlewareView | undefined;
   #compressor: Compressor | undefined;
+  #hedge: Hedge | undefined;
 
   constructor(
     engine: EngineCore,
@@ -81,6 +83,9 @@ export class Exchange extends Question implements TriesHost, MiddlewareHost, Com
     }
     if (route.rewrite !== undefined) this.target = route.rewrite(this.target);
     if (route.mirror !== undefined) this.#engine.mirror(this, route);
+    const delay = route.hedge?.delay;
+    if (delay !== undefined && IDEMPOTENT.has(this.method) && !this.upgrading)
+      this.#hedge = new Hedge(this.#engine, this, this.#tries, route, delay);
     this.#tries.start(route);
   }
 
@@ -91,13 +96,23 @@ export class Exchange extends Question implements TriesHost, MiddlewareHost, Com
   /** To a backend: head and what has come of the body. The caller flushes, so that a small body goes with it. */
   send(upstream: Upstream): void {
     this.upstream = upstream;
+    this.write(upstream);
+    if (upstream.ready && (this.requestDone || this.#tries.count > 1)) upstream.flush();
+  }
+
+  write(upstream: Upstream): void {
     const route = this.route!;
     const { head } = this;
     const host =
       route.settings.upstream.host ?? (head.authority === "" ? upstream.backend.address : head.authority);
     upstream.head(head, this.target, host, requestFields(this, route, this.#engine));
     this.#body.replay(upstream);
-    if (upstream.ready && (this.requestDone || this.#tries.count > 1)) upstream.flush();
+  }
+
+  adopt(upstream: Upstream): void {
+    const before = this.upstream;
+    this.upstream = upstream;
+    before?.close();
   }
 
   resendable(sent: boolean): boolean {
@@ -160,6 +175,7 @@ export class Exchange extends Question implements TriesHost, MiddlewareHost, Com
     const { now } = this.#engine;
     if (status >= 500 && status <= 504) {
       if (status !== 500 && status !== 501) this.#engine.failed(backend, route);
+      if (this.#hedge?.promote() === true) return false;
       if (route.settings.retries.on.includes(status) && tries.mayRetry(true)) {
         upstream.close();
         tries.again(backend);
@@ -167,6 +183,8 @@ export class Exchange extends Question implements TriesHost, MiddlewareHost, Com
       }
     } else backend.outlier.success(now);
     backend.latency.observe(now - tries.sentAt, now as MonotonicMs);
+    route.hedge?.observe(now - tries.sentAt);
+    this.#hedge?.cancel();
     this.status = status;
     this.responding = true;
     this.#body.forget();
@@ -249,6 +267,7 @@ export class Exchange extends Question implements TriesHost, MiddlewareHost, Com
       this.complete();
       return;
     }
+    if (this.#hedge?.promote() === true) return;
     const wanted = this.route!.settings.retries.on.includes(
       why === "connect" || why === "connect-timeout" ? "connect" : "lost",
     );
@@ -292,6 +311,7 @@ export class Exchange extends Question implements TriesHost, MiddlewareHost, Com
 
   #dropUpstream(): void {
     this.#tries.leaveQueue();
+    this.#hedge?.cancel();
     this.#compressor?.destroy();
     const { upstream } = this;
     this.upstream = undefined;
@@ -342,7 +362,7 @@ export class Exchange extends Question implements TriesHost, MiddlewareHost, Com
       bytes: this.bytesOut,
       took,
       backend: backend?.id ?? "",
-      attempts: this.#tries.count,
+      attempts: this.#tries.count + (this.#hedge?.asked === true ? 1 : 0),
       id: this.id,
       agent: this.head.get(Field.userAgent) ?? "",
       referer: service.settings.accessLog?.format === "combined" ? (this.head.get(Field.referer) ?? "") : "",

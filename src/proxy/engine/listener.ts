@@ -1,6 +1,12 @@
 import { type Server, Socket, createServer } from "node:net";
-import { type TLSSocket, type Server as TlsServer, createServer as createTlsServer } from "node:tls";
+import {
+  type SecureContext,
+  type TLSSocket,
+  type Server as TlsServer,
+  createServer as createTlsServer,
+} from "node:tls";
 import type { IpAddress } from "../../base/addresses.ts";
+import { ACME_PROTOCOL } from "../acme/challenges.ts";
 import type { ServicePlan, TcpPlan } from "../plan.ts";
 import { inPrefixes } from "../routing/policy-match.ts";
 import { TcpStream } from "../streams/tcp.ts";
@@ -103,7 +109,8 @@ export class Listener implements ListenerCore {
     this.accepted++;
     const { service } = this;
     const { limits, acceptProxyProtocol } = service.settings;
-    if (service.certificates !== undefined && acceptProxyProtocol.length === 0) {
+    const plain = acceptProxyProtocol.length === 0 && !engine.challenges.proving;
+    if (service.certificates !== undefined && plain) {
       this.#secure(new Socket({ handle, noDelay: true } as ConstructorParameters<typeof Socket>[0]));
       return;
     }
@@ -157,7 +164,9 @@ export class Listener implements ListenerCore {
   #enter(channel: NetChannel, first: Buffer, info: ClientInfo): void {
     const { service } = this;
     if (service.certificates !== undefined) {
-      this.#enterTls(channel, first, info);
+      if (this.#engine.challenges.proving)
+        this.#greet(channel, first, HELLO_MOST, (bytes) => this.#secretly(channel, info, bytes));
+      else this.#enterTls(channel, first, info);
     } else if (service.tcp !== undefined) {
       const { tcp } = service;
       if (tcp.peeks)
@@ -211,6 +220,37 @@ export class Listener implements ListenerCore {
   /** Clients whose PROXY header was read before their TLS. */
   readonly #introduced = new WeakMap<object, ClientInfo>();
 
+  /** While a certificate is being ordered: the authority that asks for the proof, or a client like any other. */
+  #secretly(channel: NetChannel, info: ClientInfo, bytes: Buffer): Verdict {
+    const reading = readClientHello(bytes);
+    if (reading.kind === "more") return "more";
+    if (reading.kind === "hello" && reading.protocols.includes(ACME_PROTOCOL)) {
+      const proof = this.#engine.challenges.proof(reading.serverName);
+      if (proof === undefined) return this.#refuse("acme-unknown");
+      return () => this.#prove(channel.release(bytes), proof);
+    }
+    return () => this.#enterTls(channel, bytes, info);
+  }
+
+  #prove(socket: Socket, proof: SecureContext): void {
+    setImmediate(() => {
+      if (socket.destroyed) return;
+      const server = createTlsServer({
+        ALPNProtocols: [ACME_PROTOCOL],
+        SNICallback: (_name, done) => done(null, proof),
+        handshakeTimeout: this.service.settings.timeouts.handshake,
+      });
+      server.on("tlsClientError", () => this.#engine.event("refused.tls-handshake"));
+      // RFC 8737 3: the handshake is the proof, and nothing follows it.
+      server.on("secureConnection", (secured: TLSSocket) => {
+        this.#engine.event("acme-proved");
+        secured.on("error", () => undefined);
+        secured.end();
+      });
+      server.emit("connection", socket);
+    });
+  }
+
   #enterTls(channel: NetChannel, first: Buffer, info: ClientInfo): void {
     const socket = channel.release(first);
     this.#introduced.set(socket, info);
@@ -237,10 +277,17 @@ export class Listener implements ListenerCore {
 
   #tls: TlsServer | undefined;
 
+  #tlsMadeOf = "";
+  #tlsSettings(): string {
+    const { tls, timeouts } = this.service.settings;
+    return JSON.stringify([tls?.clientAuthorities, tls?.clientOptional, timeouts.handshake]);
+  }
+
   /** Certificates and names are asked of the service with every handshake, so that a reload needs no new server. */
   #makeTls(): TlsServer {
     const engine = this.#engine;
     const { tls, timeouts } = this.service.settings;
+    this.#tlsMadeOf = this.#tlsSettings();
     const server = createTlsServer({
       // Asked with every handshake, so that a reload may turn HTTP/2 on and off.
       ALPNCallback: ({ protocols }) =>
@@ -265,9 +312,11 @@ export class Listener implements ListenerCore {
   }
   #refreshTls: (() => void) | undefined;
 
-  /** After the certificates' files were read again. */
+  /** After the certificates' files were read again, or the service was replaced. */
   certificatesChanged(): void {
-    this.#refreshTls?.();
+    // Some of it Node takes only when a server is made; connections of the one before stay.
+    if (this.#tls !== undefined && this.#tlsMadeOf !== this.#tlsSettings()) this.#tls = undefined;
+    else this.#refreshTls?.();
   }
 
   #secured(socket: TLSSocket): void {
@@ -295,6 +344,11 @@ export class Listener implements ListenerCore {
     if (this.draining && this.clients.size === 0) this.#drained?.();
   }
   #drained: (() => void) | undefined;
+
+  /** Connections end after the request that is under way; new ones are accepted. */
+  retire(): void {
+    for (const client of this.clients) client.drain();
+  }
 
   /** Stops accepting; resolves when the last connection is gone or the deadline has come. */
   async close(deadline: number): Promise<void> {

@@ -6,6 +6,16 @@ export interface OutlierConfig {
   readonly longest: number;
 }
 
+/** An ejection as workers tell each other of it. */
+export interface Ejection {
+  /** `pool/backend`. */
+  readonly backend: string;
+  /** What is left of it, in milliseconds: instants of two processes cannot be compared. */
+  readonly forMs: number;
+  /** Share of the pool that may be ejected at once. */
+  readonly atMost: number;
+}
+
 /** Passive health of one backend: failures in a row eject it, each time for twice as long. */
 export class Outlier {
   #failures = 0;
@@ -18,6 +28,20 @@ export class Outlier {
 
   get until(): number {
     return this.#until;
+  }
+
+  /** Another worker has ejected it; `allowed` as for a failure. True where that is news. */
+  eject(now: number, forMs: number, allowed: boolean): boolean {
+    const until = now + forMs;
+    if (this.ejected(now)) {
+      this.#until = Math.max(this.#until, until);
+      return false;
+    }
+    if (!allowed) return false;
+    this.#failures = 0;
+    this.#until = until;
+    this.#times++;
+    return true;
   }
 
   success(now: number): void {

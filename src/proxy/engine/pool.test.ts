@@ -3,7 +3,7 @@ import { systemRandom } from "../../base/random.ts";
 import { BackendState } from "./backend.ts";
 import { type PickOptions, PoolState } from "./pool.ts";
 
-const options: PickOptions = { scheduler: "maglev", panic: 0, slowStart: 0, requests: 10 };
+const options: PickOptions = { scheduler: "maglev", panic: 0, slowStart: 0, requests: 10, connections: 10 };
 const keys = Array.from({ length: 400 }, (_, i) => `10.0.${i >> 8}.${i & 255}`);
 
 const the = <T>(value: T | undefined): T => {

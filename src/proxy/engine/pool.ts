@@ -21,9 +21,16 @@ export interface PickOptions {
   /** Below this share of usable backends, health is not believed. */
   readonly panic: number;
   readonly slowStart: number;
-  /** Most requests in flight and connections to one backend. */
+  /** Most requests in flight to one backend. */
   readonly requests: number;
+  /** Most connections to one backend. */
+  readonly connections: number;
 }
+
+/** Whether one more request may go to a backend: on a kept connection, or on a new one. */
+export const hasRoom = (backend: BackendState, options: PickOptions): boolean =>
+  backend.inflight < options.requests &&
+  (backend.connections < options.connections || backend.idle.length > 0 || backend.sessions.length > 0);
 
 /** Someone who waits for a place at any backend of a pool. */
 export interface Waiter {
@@ -61,7 +68,7 @@ export class PoolState {
       all.push(backend);
       backend.weight = this.#weight(backend, now, options.slowStart);
       if (tried?.has(backend)) continue;
-      if (backend.inflight < options.requests) out.push(backend);
+      if (hasRoom(backend, options)) out.push(backend);
     }
     const healthy = all.length;
     if (healthy > 0 && healthy >= options.panic * this.backends.length) {
@@ -85,7 +92,7 @@ export class PoolState {
     options: PickOptions,
     test: (backend: BackendState) => boolean,
   ): void {
-    if (!test(backend) || tried?.has(backend) || backend.inflight >= options.requests) return;
+    if (!test(backend) || tried?.has(backend) || !hasRoom(backend, options)) return;
     backend.weight = Math.max(1, backend.configuredWeight);
     this.#candidates.push(backend);
   }
@@ -97,6 +104,12 @@ export class PoolState {
     return age >= slowStart
       ? weight
       : weight * (Math.max(1, Math.ceil((age / slowStart) * SLOW_START_STEPS)) / SLOW_START_STEPS);
+  }
+
+  /** Whether one more may be ejected where at most this share of the pool may be. */
+  mayEject(now: number, atMost: number): boolean {
+    const ejected = this.backends.filter(({ outlier }) => outlier.ejected(now)).length;
+    return (ejected + 1) / Math.max(1, this.backends.length) <= atMost;
   }
 
   /** Whether some backend would serve, were it not for its limit. */

@@ -1,4 +1,5 @@
 import type { Random } from "../../base/random.ts";
+import type { Challenges } from "../acme/challenges.ts";
 import type { Clock } from "../../base/time.ts";
 import type { ReaderLimits } from "../http1/machine.ts";
 import type { Trailer } from "../http1/wire-trailers.ts";
@@ -100,6 +101,7 @@ export interface EngineCore {
   readonly random: Random;
   readonly names: FieldNames;
   readonly sweep: Sweep;
+  readonly challenges: Challenges;
   readonly responseLimits: ReaderLimits;
   /** The monotonic clock as of the last `tick`. */
   readonly now: number;

@@ -63,6 +63,9 @@ export class Question implements MatchInput {
     this.#splitTarget(head.target);
     this.client = clientOf(connection, service, head);
     this.id = this.#givenId() ?? engine.nextId();
+    const proof = engine.challenges.answer(this.path);
+    if (proof !== undefined)
+      return { status: 200, reason: "", lines: "Content-Type: application/octet-stream\r\n", body: proof };
     const route = service.router.find(this);
     if (route === undefined) return { status: 404, reason: "no-route" };
     this.route = route;

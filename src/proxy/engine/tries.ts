@@ -1,11 +1,12 @@
+import type { MonotonicMs } from "../../base/time.ts";
 import { cookieValue } from "../routing/policy-match.ts";
 import { Field } from "../http1/wire-names.ts";
 import type { KeyKind, RoutePlan } from "../plan.ts";
 import type { BackendState } from "./backend.ts";
 import type { EngineCore, QueuedExchange, Upstream, UpstreamOwner } from "./ports.ts";
-import type { PoolState } from "./pool.ts";
+import { type PoolState, hasRoom } from "./pool.ts";
 
-const IDEMPOTENT = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
+export const IDEMPOTENT: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
 
 /** The exchange, as the search for a backend sees it. */
 export interface TriesHost extends UpstreamOwner {
@@ -80,6 +81,24 @@ export class Tries implements QueuedExchange {
     return true;
   }
 
+  /** Another backend for the same request while the first one is at it; none for a client that sticks to it. */
+  another(route: RoutePlan): BackendState | undefined {
+    const { backend } = this;
+    if (backend === undefined || this.#stuck !== undefined) return undefined;
+    const key = route.hashes ? this.#host.keyOf(route.key) : "";
+    return this.#pool(route).pick(this.#engine.now, route.pick, key, new Set(this.#tried).add(backend));
+  }
+
+  /** Takes over a place that was held for this request, in exchange for the one that it holds. */
+  take(backend: BackendState, sentAt: number): void {
+    const { now } = this.#engine;
+    // Whoever is passed over for being slow shall be known to be slow.
+    this.backend?.latency.observe(now - this.sentAt, now as MonotonicMs);
+    this.release();
+    this.backend = backend;
+    this.sentAt = sentAt;
+  }
+
   #pool(route: RoutePlan): PoolState {
     if (route.pools.length === 1) return route.pools[0]!.pool;
     this.#canary ??= this.#engine.weightedPool(route);
@@ -97,7 +116,7 @@ export class Tries implements QueuedExchange {
           const wanted = pool.backends.find((backend) => backend.id === id);
           if (wanted?.keepsSessions && !wanted.outlier.ejected(now)) {
             this.#stuck = wanted;
-            return wanted.inflight < route.pick.requests ? wanted : undefined;
+            return hasRoom(wanted, route.pick) ? wanted : undefined;
           }
         }
       }

@@ -1,0 +1,110 @@
+import { connect } from "node:tls";
+import { readFileSync } from "node:fs";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import {
+  RawClient,
+  cleanUp,
+  makeCertificate,
+  openssl,
+  siteOf,
+  startAnswering,
+  startProxy,
+  startRaw,
+} from "./testing/harness.ts";
+
+const GET = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+const OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const answered = (times: number) => (text: string) => text.split("\r\n\r\nok").length === times + 1;
+
+afterEach(cleanUp);
+
+describe("a reload that makes another kind of service of a listener", () => {
+  it("serves new connections as streams and old ones as HTTP, and the other way round", async () => {
+    const backend = await startAnswering(OK);
+    const echo = await startRaw((socket) => socket.on("data", (chunk: Buffer) => socket.write(chunk)));
+    const pools = { apps: { backends: { a: backend.at } }, echo: { backends: { a: echo } } };
+    const { proxy, port } = await startProxy({ pool: "apps" }, pools);
+    const http = new RawClient(port).send(GET);
+    await http.until(answered(1));
+
+    await proxy.apply(siteOf({ tcp: { pool: "echo" } }, pools));
+    expect(proxy.port("web")).toBe(port);
+    const stream = new RawClient(port).send("hello");
+    await stream.until((text) => text === "hello");
+    await http.end();
+
+    await proxy.apply(siteOf({ pool: "apps" }, pools));
+    const again = new RawClient(port).send(GET);
+    await again.until(answered(1));
+    stream.send(" again");
+    await stream.until((text) => text === "hello again");
+  });
+
+  it.skipIf(!openssl)(
+    "turns TLS on and asks for client certificates, with connections of before living on",
+    async () => {
+      const backend = await startAnswering(OK);
+      const pools = { apps: { backends: { a: backend.at } } };
+      const files = makeCertificate("shop.example");
+      const client = makeCertificate("client.example");
+      const { proxy, port } = await startProxy({ pool: "apps" }, pools);
+      const plain = new RawClient(port).send(GET);
+      await plain.until(answered(1));
+
+      const secured = async (more: object = {}): Promise<string> =>
+        new Promise((resolve) => {
+          let text = "";
+          const socket = connect(
+            { port, host: "127.0.0.1", servername: "shop.example", rejectUnauthorized: false, ...more },
+            () => socket.write(GET.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")),
+          );
+          socket.on("data", (chunk: Buffer) => (text += chunk.toString()));
+          socket.on("error", (error) => (text += error.message));
+          socket.on("close", () => resolve(text));
+        });
+      await proxy.apply(siteOf({ pool: "apps", tls: { certificates: [files] } }, pools));
+      expect(await secured()).toContain("200 OK");
+      plain.send(GET);
+      await plain.until(answered(2));
+
+      const tls = { certificates: [files], clientAuthorities: client.certificate };
+      await proxy.apply(siteOf({ pool: "apps", tls }, pools));
+      expect(await secured()).not.toContain("200 OK");
+      const own = { cert: readFileSync(client.certificate), key: readFileSync(client.key) };
+      await vi.waitFor(async () => expect(await secured(own)).toContain("200 OK"), { timeout: 5000 });
+    },
+  );
+});
+
+describe("ejections of other workers", () => {
+  it("count here too, within the share of the pool that may be ejected, and for the time that is left", async () => {
+    const backend = await startAnswering(OK);
+    const pools = { apps: { backends: { a: "127.0.0.1:1", b: backend.at, c: "127.0.0.1:2" } } };
+    const { proxy, port } = await startProxy({ pool: "apps" }, pools);
+    const ejection = { forMs: 60_000, atMost: 0.5 };
+    proxy.eject({ ...ejection, backend: "apps/a" });
+    expect(proxy.ejected()).toEqual(["apps/a"]);
+    proxy.eject({ ...ejection, backend: "apps/c" });
+    expect(proxy.ejected()).toEqual(["apps/a"]);
+    proxy.eject({ ...ejection, backend: "apps/gone" });
+    proxy.eject({ backend: "apps/c", forMs: 1, atMost: 1 });
+    await vi.waitFor(() => expect(proxy.ejected()).toEqual(["apps/a"]), { timeout: 5000 });
+    expect(proxy.metrics().events["ejected-elsewhere"]).toBe(2);
+    const client = new RawClient(port).send(GET);
+    await client.until(answered(1));
+  });
+
+  it("are told with what is left of them by the worker that ejects", async () => {
+    const bad = await startAnswering("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+    const good = await startAnswering(OK);
+    const told: unknown[] = [];
+    const { port } = await startProxy(
+      { routes: [{ pool: "apps", outlier: { failures: 1 } }] },
+      { apps: { backends: { bad: bad.at, good: good.at } } },
+      { events: { notice: () => undefined, ejected: (ejection) => told.push(ejection) } },
+    );
+    const client = new RawClient(port).send(GET).send(GET);
+    await client.until((text) => text.includes("200 OK"));
+    expect(told).toEqual([{ backend: "apps/bad", forMs: 10_000, atMost: 0.5 }]);
+  });
+});
