@@ -65,7 +65,7 @@ describe("a hedged request", () => {
     const events = (): number[] =>
       ["hedged", "retry-budget-empty"].map((event) => proxy.metrics().events[event] ?? 0);
     await vi.waitFor(() => expect(events()).toEqual([30, 10]), { timeout: 10_000 });
-    for (const { socket } of [posted, ...clients]) socket.destroy();
+    for (const { socket } of [posted, ...clients]) socket.resetAndDestroy();
     await vi.waitFor(() => expect(proxy.metrics().gauges["requests_in_flight"]).toBe(0), { timeout: 10_000 });
   });
 
