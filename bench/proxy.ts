@@ -4,14 +4,14 @@
 // with `--only` (a part of a case's name), which measures and prints those cases alone.
 import { type ChildProcess, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { cpus, release, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type LoadCase, LOAD_CASES, MEMORY_CASES, TINY, driverArgs } from "./proxy/cases.ts";
 import { LOAD_CORE, cpuOf, family, onCore, stop, untilAnswers } from "./proxy/process.ts";
-import { type Row, print, ratiosOf, rowOf } from "./proxy/report.ts";
+import { print, ratiosOf } from "./proxy/report.ts";
+import { type Row, has, report, rowOf } from "./support/results.ts";
 import { BACKEND, ECHO, SUBJECTS, type Subject, backendConfig } from "./proxy/subjects.ts";
 
-const has = (flag: string): boolean => process.argv.includes(flag);
 const only = has("--only") ? (process.argv[process.argv.indexOf("--only") + 1] ?? "") : "";
 const installed = (tool: string): boolean =>
   tool === "node" || spawnSync("which", [tool], { stdio: "ignore" }).status === 0;
@@ -132,19 +132,7 @@ async function main(): Promise<void> {
   }
   const ratios = ratiosOf(rows);
   print(rows, ratios);
-  if (only === "") {
-    const results = new URL("./results/", import.meta.url).pathname;
-    mkdirSync(results, { recursive: true });
-    const machine = `${cpus()[0]?.model ?? "?"} x ${cpus().length}, Linux ${release()}, Node ${process.version}`;
-    const result = { bench: "proxy", date: new Date().toISOString(), machine, rows, ratios };
-    writeFileSync(join(results, "proxy.json"), `${JSON.stringify(result, undefined, 2)}\n`);
-  }
-  if (!has("--aims")) return;
-  for (const { case: name, against, value, aim } of ratios) {
-    if (aim === undefined || value <= aim) continue;
-    console.log(`missed: ${name}, against ${against}: ${value}, aim ${aim}`);
-    process.exitCode = 1;
-  }
+  if (only === "") report("proxy", rows, ratios);
 }
 
 await main();

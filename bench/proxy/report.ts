@@ -1,47 +1,5 @@
-// Rows and ratios of bench/results/proxy.json, and the same for the eye.
-export interface Row {
-  readonly case: string;
-  readonly subject: string;
-  readonly metric: string;
-  readonly unit: string;
-  readonly median: number;
-  readonly min: number;
-  readonly max: number;
-  readonly runs: number;
-}
-
-export interface Ratio {
-  readonly case: string;
-  readonly metric: string;
-  readonly against: string;
-  readonly value: number;
-  readonly aim?: number;
-}
-
-const median = (values: readonly number[]): number => {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  const upper = sorted[middle] ?? 0;
-  return sorted.length % 2 === 1 ? upper : (upper + (sorted[middle - 1] ?? upper)) / 2;
-};
-const round = (value: number): number => Math.round(value * 100) / 100;
-
-export const rowOf = (
-  name: string,
-  subject: string,
-  metric: string,
-  unit: string,
-  values: readonly number[],
-): Row => ({
-  case: name,
-  subject,
-  metric,
-  unit,
-  median: round(median(values)),
-  min: round(Math.min(...values)),
-  max: round(Math.max(...values)),
-  runs: values.length,
-});
+// What bench:proxy makes of its rows: ratios of nines against everyone, and a line for each subject.
+import { type Ratio, type Row, ratioOf } from "../support/results.ts";
 
 const AIMS: readonly { case: string; metric: string; against: string; aim: number }[] = [
   { case: "tiny GET, kept connections", metric: "cpu", against: "haproxy", aim: 1.5 },
@@ -51,19 +9,16 @@ const AIMS: readonly { case: string; metric: string; against: string; aim: numbe
 
 /** nines against everyone, in CPU and memory: below 1 nines takes less. */
 export const ratiosOf = (rows: readonly Row[]): Ratio[] =>
-  rows.flatMap((theirs) => {
-    if (theirs.subject === "nines" || (theirs.metric !== "cpu" && theirs.metric !== "memory")) return [];
-    const ours = rows.find(
-      (row) => row.subject === "nines" && row.case === theirs.case && row.metric === theirs.metric,
-    );
-    if (ours === undefined || theirs.median <= 0) return [];
-    const known = { case: theirs.case, metric: theirs.metric, against: theirs.subject };
+  rows.flatMap(({ case: name, metric, subject }) => {
+    if (subject === "nines" || (metric !== "cpu" && metric !== "memory")) return [];
     const aim = AIMS.find(
-      (one) => one.case === known.case && one.metric === known.metric && one.against === known.against,
-    );
-    const value = round(ours.median / theirs.median);
-    return [aim === undefined ? { ...known, value } : { ...known, value, aim: aim.aim }];
+      (one) => one.case === name && one.metric === metric && one.against === subject,
+    )?.aim;
+    return ratioOf(rows, [name, metric, "nines", subject], aim ?? null);
   });
+
+const round = (value: number | undefined): number | undefined =>
+  value === undefined ? undefined : Math.round(value * 100) / 100;
 
 export function print(rows: readonly Row[], ratios: readonly Ratio[]): void {
   for (const name of new Set(rows.map((row) => row.case))) {
@@ -77,11 +32,11 @@ export function print(rows: readonly Row[], ratios: readonly Ratio[]): void {
       const more =
         of("cpu") === undefined
           ? ""
-          : `; user ${of("user cpu")?.median}, system ${of("system cpu")?.median})  ` +
-            `${Math.round(of("rate")?.median ?? 0)}/s  p50 ${of("p50")?.median} ms  p99 ${of("p99")?.median} ms`;
+          : `; user ${round(of("user cpu")?.median)}, system ${round(of("system cpu")?.median)})  ` +
+            `${Math.round(of("rate")?.median ?? 0)}/s  p50 ${round(of("p50")?.median)} ms  p99 ${round(of("p99")?.median)} ms`;
       console.log(
-        `  ${subject.padEnd(12)} ${String(main?.median).padStart(9)} ${main?.unit} (${main?.min}-${main?.max}` +
-          `${more === "" ? ")" : more}${ratio === undefined ? "" : `  nines: ${ratio.value} x`}`,
+        `  ${subject.padEnd(12)} ${String(round(main?.median)).padStart(9)} ${main?.unit} (${round(main?.min)}-${round(main?.max)}` +
+          `${more === "" ? ")" : more}${ratio === undefined ? "" : `  nines: ${round(ratio.value)} x`}`,
       );
     }
   }

@@ -6,6 +6,7 @@ import { type Counters, newCounters } from "./engine/metrics.ts";
 import { HedgeDelay } from "./engine/policy-hedge.ts";
 import { RetryBudget } from "./engine/policy-retry.ts";
 import type { PickOptions, PoolState } from "./engine/pool.ts";
+import { prepareTls } from "./engine/upstream-tls.ts";
 import { Field, type FieldNames } from "./http1/wire-names.ts";
 import { type Condition, Router, compileConditions, hostMatches } from "./routing/policy-match.ts";
 import { RateLimiter } from "./routing/policy-rate.ts";
@@ -174,6 +175,7 @@ function compileRoute(
   const request = compileEdits(settings.requestHeaders, replaced, REQUEST_DROP, names);
   const response = compileEdits(settings.responseHeaders, [], RESPONSE_DROP, names);
   const limit = settings.rateLimit;
+  if (settings.upstream.tls !== false) prepareTls(settings.upstream.tls);
   state.budget ??= new RetryBudget(settings.retries.budget);
   if (limit !== undefined)
     state.limiter ??= new RateLimiter(limit.rate, limit.burst ?? Math.max(1, limit.rate));
@@ -226,7 +228,7 @@ const healthRoute = (path: string, context: PlanContext): RouteInput => ({
   ],
 });
 
-/** A service's settings with everything that can be worked out once. Throws nothing: the schema has checked it. */
+/** A service's settings with everything that can be worked out once. Throws an OperationalError for files only: the schema has checked the rest. */
 export function compileService(
   name: string,
   service: ProxyService,

@@ -35,6 +35,8 @@ export function sendAnswer(
   if (!route.plain && framing !== Framing.none) {
     encoding = chooseEncoding(route, request, head, downstream.version);
     if (encoding !== undefined) {
+      // Other bytes than the backend's, so that its strong validator is a weak one here (RFC 9110 8.8.1).
+      lines = lines.replace(/^(etag: )(?=")/im, "$1W/");
       lines += `Content-Encoding: ${encoding}\r\nVary: Accept-Encoding\r\n`;
       framing = Framing.chunked;
       length = UNTOLD;

@@ -22,7 +22,7 @@ import type { Ejection } from "./policy-outlier.ts";
 import type { PoolState } from "./pool.ts";
 import { Sweep } from "./sweep.ts";
 import { UpstreamConnection } from "./upstream.ts";
-import { connectTls } from "./upstream-tls.ts";
+import { connectTls, tlsKey } from "./upstream-tls.ts";
 
 /** How often deadlines are compared, in milliseconds: the worst lateness of a timeout. */
 const SWEEP_MS = 100;
@@ -38,6 +38,18 @@ export interface EngineEvents {
   notice(event: string, fields: Record<string, unknown>): void;
   /** A backend was ejected: for the other workers. */
   ejected?(ejection: Ejection): void;
+}
+
+/** The connection used last that goes the same way, taken out of those that are kept. */
+function keptFor(idle: UpstreamConnection[], key: string): UpstreamConnection | undefined {
+  for (let at = idle.length - 1; at >= 0; at--) {
+    const kept = idle[at]!;
+    if (kept.key !== key || kept.closed) continue;
+    if (at === idle.length - 1) idle.pop();
+    else idle.splice(at, 1);
+    return kept;
+  }
+  return undefined;
 }
 
 /** What all connections of a worker share. */
@@ -173,12 +185,12 @@ export class Engine implements EngineCore {
         (exchange.downstream.requests > 1 || IDEMPOTENT_FIRST.has(exchange.method)));
     const announce = upstream.proxyProtocol;
     // A connection that speaks for one client is not another's.
+    const key = tlsKey(upstream.tls, exchange.host);
     if (reuse && !exchange.upgrading && announce === false) {
-      const { idle } = backend;
-      for (let kept = idle.pop(); kept !== undefined; kept = idle.pop()) {
-        if (kept.closed) continue;
-        (kept as UpstreamConnection).start(exchange, Number.POSITIVE_INFINITY);
-        return kept as UpstreamConnection;
+      const kept = keptFor(backend.idle as UpstreamConnection[], key);
+      if (kept !== undefined) {
+        kept.start(exchange, Number.POSITIVE_INFINITY);
+        return kept;
       }
     }
     // A kept connection that this request may not use makes room for one that it may.
@@ -186,7 +198,7 @@ export class Engine implements EngineCore {
     const made = new UpstreamConnection(
       this,
       backend,
-      "",
+      key,
       upstream.reuse === "never" || announce !== false ? 0 : upstream.idle,
     );
     made.start(exchange, this.now + timeouts.connect);
