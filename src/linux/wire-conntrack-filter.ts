@@ -45,7 +45,7 @@ export function flowEventFilter(mark: { readonly value: number; readonly mask: n
     [BPF.JUMP_EQUAL, 5, 0, 0],
     [BPF.MOVE_TO_INDEX, 0, 0, 0],
     [BPF.LOAD_BYTE_INDEXED, 0, 0, 4],
-    [BPF.JUMP_FROM, 0, 2, TCP_STATE.FIN_WAIT],
+    [BPF.JUMP_FROM, 0, 2, TCP_STATE.CLOSE_WAIT],
     [BPF.JUMP_ABOVE, 1, 0, TCP_STATE.LAST_ACK],
     [BPF.RETURN, 0, 0, 0],
     [BPF.RETURN, 0, 0, 0xffffffff],

@@ -57,6 +57,7 @@ export const TCP_STATE = {
   NONE: 0,
   ESTABLISHED: 3,
   FIN_WAIT: 4,
+  CLOSE_WAIT: 5,
   LAST_ACK: 6,
   TIME_WAIT: 7,
   CLOSE: 8,

@@ -59,14 +59,19 @@ describe.skipIf(!root || !present)("flows of two directors", () => {
     return found;
   };
   const status = async (name: string): Promise<Status> => (await ask(node(name), { do: "status" })) as Status;
-  const until = async (what: string, met: () => Promise<boolean>): Promise<void> => {
+  const until = async (
+    what: string,
+    met: () => Promise<boolean>,
+    asked: readonly string[] = ["lb1", "lb2"],
+  ): Promise<void> => {
     for (let i = 0; i < 200; i++) {
       if (await met()) return;
       await sleep(50);
     }
-    throw new Error(
-      `never: ${what}; lb1 ${JSON.stringify(await status("lb1"))} lb2 ${JSON.stringify(await status("lb2"))}`,
+    const said = await Promise.all(
+      asked.map(async (name) => `${name} ${JSON.stringify(await status(name))}`),
     );
+    throw new Error(`never: ${what}; ${said.join(" ")}`);
   };
   const addresses: Record<string, string> = { lb1: "10.1.0.2", lb2: "10.1.0.3" };
   async function startNode(name: "lb1" | "lb2", more: Partial<NodeSetup> = {}): Promise<void> {
@@ -217,6 +222,22 @@ END
     // Without a word of the steps between its first FIN and its end.
     expect((await status("lb2")).flows.own).toBe(before);
   });
+
+  it("nobody waits for the acknowledgement of a process that is dead, whichever of the two dials", async () => {
+    for (const [dead, other] of [
+      ["lb1", "lb2"],
+      ["lb2", "lb1"],
+    ] as const) {
+      node(dead).kill("SIGKILL");
+      await until("noticed", async () => (await status(other)).peers[dead]?.connected === false, [other]);
+      // Its deadline is 30 s.
+      expect(await ask(node(other), { do: "flush", to: dead })).toBe(`${dead} runs no flows process`);
+      await startNode(dead);
+      await until("back", async () => (await status(other)).peers[dead]?.sentAll === true);
+    }
+    await ask(node("lb2"), { do: "active", routers: ["edge"] });
+    expect(await ask(node("lb2"), { do: "flush", to: "lb1" })).toBe("");
+  }, 20_000);
 
   it("a node with another authority's certificate, or of another site, is refused, counted and named", async () => {
     const good = keys;

@@ -268,4 +268,26 @@ describe("connections", () => {
     expect(backup.upkeep(instant(3_719_000)).prolong).toEqual([]);
     expect(backup.upkeep(instant(3_720_000)).prolong.map(({ timeout }) => timeout)).toEqual([11_160]);
   });
+
+  it("that were closed through the other node while both were Active do not stay", () => {
+    const active = new FlowStore(MASK);
+    active.configure([{ name: "web", router: "edge", mark: 0x4e000001 }]);
+    active.setActive(new Set(["edge"]), now);
+    const both = [flow(1, 11, 0x4e000001), flow(2, 11, 0x4e000001)] as const;
+    for (const one of both) active.kernelFlow(one, now);
+    const told = (entries: Entry[]): StoreEffects =>
+      active.remote("lb1", { first: false, last: false, entries }, now);
+    const [first, second] = both.map(({ family, protocol, original, reply, windowScales }) => ({
+      ...{ family, protocol, original, reply, windowScales, service: "web", timeout: 120 },
+    }));
+    // Its first FIN: the state is taken over, once.
+    const finished = { ...first!, tcpState: TCP_STATE.FIN_WAIT };
+    const fin: Entry[] = [{ ended: false, flow: finished }];
+    expect(told(fin).update).toEqual([expect.objectContaining({ tcpState: 4, timeout: 120 })]);
+    expect(told(fin).update).toEqual([]);
+    // Its end: it goes soon, unless a packet comes.
+    const { update, delete: deleted } = told([{ ended: true, flow: second! }]);
+    expect([update, deleted]).toEqual([[expect.objectContaining({ tcpState: 3, timeout: 120 })], []]);
+    expect(active.counts.own).toBe(2);
+  });
 });

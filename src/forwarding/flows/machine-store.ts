@@ -7,7 +7,8 @@
  */
 import { type MonotonicMs, addTime, ms } from "../../base/time.ts";
 import { type Flow, type FlowPlan, TCP_STATE, flowKey, tuplesSame } from "../../linux/wire-conntrack.ts";
-import type { Delivery, OwnFlows } from "./machine-peer.ts";
+import type { OwnFlows } from "./machine-outgoing.ts";
+import type { Delivery } from "./machine-peer.ts";
 import type { Entry, FlowRecord } from "./wire.ts";
 
 export interface ReplicatedService {
@@ -212,6 +213,11 @@ export class FlowStore {
     if (conflict) this.conflicts++;
     if (known?.owner === SELF && active) {
       known.claim = { peer, flow };
+      // In a hand-over its first FIN passed through the other node, and we see the last acknowledgement at most.
+      if (!conflict && closing(flow) && !closing(known.flow)) {
+        known.flow = flow;
+        effects.update.push(plan);
+      }
       return;
     }
     if (conflict) {
@@ -230,6 +236,9 @@ export class FlowStore {
       // It ended there; here it goes on. A peer that is Active as well keeps its own view.
       if (known.claim?.peer === peer) delete known.claim;
       else effects.tell.push({ key });
+      // Or it was closed through the other node while both were Active: without a packet it goes soon.
+      const plan = this.#plan(known.flow);
+      if (plan !== undefined) effects.update.push({ ...plan, timeout: Math.min(plan.timeout, UNPROVEN) });
       return;
     }
     this.#held.delete(key);
@@ -287,6 +296,8 @@ export class FlowStore {
  * since one whose end was never told (its node died) is in the table for so long.
  */
 const LONGEST = 11_160;
+/** Seconds for a flow that ended elsewhere: as long as the kernel keeps a closed one. A packet gives it all its time. */
+const UNPROVEN = 120;
 /** At a third of its time, so that two rounds may fail. */
 const prolongAt = (flow: FlowRecord, now: MonotonicMs): MonotonicMs =>
   addTime(now, ms((Math.min(flow.timeout, LONGEST) * 1000) / 3));
@@ -294,6 +305,8 @@ const prolongAt = (flow: FlowRecord, now: MonotonicMs): MonotonicMs =>
 /** TIME_WAIT and CLOSE: nothing can be lost any more, and the client may use the port again for another backend. */
 const closed = ({ tcpState }: Flow): boolean =>
   tcpState === TCP_STATE.TIME_WAIT || tcpState === TCP_STATE.CLOSE;
+
+const closing = ({ tcpState }: FlowRecord): boolean => tcpState >= TCP_STATE.FIN_WAIT;
 
 const ended = ({ family, protocol, original, service }: FlowRecord): Ended => ({
   family,

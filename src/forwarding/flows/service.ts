@@ -1,12 +1,14 @@
+import { connect as connectPlainly } from "node:net";
 import { type PeerCertificate, type Server, type TLSSocket, connect, createServer } from "node:tls";
 import { type IpAddress, formatIpPort } from "../../base/addresses.ts";
 import { messageOf } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
 import { type Clock, type DurationMs, type Timer, addTime, ms } from "../../base/time.ts";
 import { Conntrack, FlowEvents } from "../../linux/conntrack.ts";
-import { ERRNO, IPPROTO } from "../../linux/constants.ts";
-import { type Flow, type FlowPlan, TCP_STATE, tuplesSame } from "../../linux/wire-conntrack.ts";
+import { IPPROTO } from "../../linux/constants.ts";
+import { type Flow, TCP_STATE } from "../../linux/wire-conntrack.ts";
 import { MARK_MASK, MARK_SIGNATURE, SIGNATURE_MASK } from "../marks.ts";
+import { KernelFlows } from "./kernel.ts";
 import { type Delivery, PeerMachine, type PeerStatus } from "./machine-peer.ts";
 import { FlowStore, type ReplicatedService, type StoreEffects } from "./machine-store.ts";
 
@@ -40,6 +42,8 @@ interface Peer extends PeerAddress {
   dialing: boolean;
   timer: Timer | undefined;
   retry: Timer | undefined;
+  /** Nobody listens at its port: its process does not run. */
+  absent: boolean;
 }
 
 const RETRY = ms(250);
@@ -62,6 +66,7 @@ const UPKEEP = ms(2000);
 export class FlowsService {
   readonly #options: FlowsOptions;
   readonly #table: Conntrack;
+  readonly #kernel: KernelFlows;
   readonly #events: FlowEvents;
   readonly #store = new FlowStore(MARK_MASK);
   readonly #peers = new Map<string, Peer>();
@@ -73,12 +78,13 @@ export class FlowsService {
   #told = "";
   #closed = false;
   #upkeep: Timer | undefined;
-  readonly #count = { refusedPeers: 0, overruns: 0, injected: 0, removed: 0, refusedByKernel: 0 };
+  readonly #count = { refusedPeers: 0, overruns: 0 };
 
   private constructor(options: FlowsOptions) {
     this.#options = options;
     this.#delay = options.delay;
     this.#table = Conntrack.open(options.clock);
+    this.#kernel = new KernelFlows(this.#table, (flow) => this.#store.lost(flow));
     this.#events = FlowEvents.open({
       clock: options.clock,
       mark: { value: MARK_SIGNATURE, mask: SIGNATURE_MASK },
@@ -115,7 +121,7 @@ export class FlowsService {
     this.#events.drain();
     const effects = this.#store.setActive(routers, this.#options.clock.monotonic());
     this.#tell(effects);
-    if (effects.delete.length > 0) this.#enqueue(() => this.#apply(effects));
+    if (effects.delete.length > 0) this.#enqueue(() => this.#kernel.apply(effects));
   }
 
   /** Reads the whole table; the stream of changes goes on meanwhile. */
@@ -157,6 +163,8 @@ export class FlowsService {
     const { clock } = this.#options;
     const until = addTime(clock.monotonic(), within);
     const renewed = new Set<string>();
+    const asked = to === undefined ? undefined : this.#peers.get(to);
+    if (asked?.socket === undefined) this.#lookFor(asked);
     for (;;) {
       this.#events.drain();
       let missing = to !== undefined && !this.#peers.has(to) ? `${to} is no peer` : "";
@@ -170,6 +178,8 @@ export class FlowsService {
           this.#detach(peer, "silent while a hand-over waits for it");
           this.#dial(peer);
         }
+        // Whose process is dead acknowledges nothing: its kernel has what it was told before.
+        if (peer.absent) return `${peer.node} runs no flows process`;
         if (!connected) missing = `${peer.node} is not connected`;
         else if (!sentAll || unacknowledged > 0)
           missing = `${peer.node} has not acknowledged ${unacknowledged} entries`;
@@ -177,6 +187,23 @@ export class FlowsService {
       if (missing === "" || clock.monotonic() >= until) return missing;
       await new Promise<void>((resolve) => clock.setTimer(addTime(clock.monotonic(), ms(1)), resolve));
     }
+  }
+
+  /** Whether its process listens at all: a machine that is up answers at once where nobody does. */
+  #lookFor(peer: Peer | undefined): void {
+    if (peer === undefined) return;
+    peer.absent = false;
+    peer.retry?.cancel();
+    if (peer.dial !== undefined) {
+      this.#dial(peer);
+      return;
+    }
+    const socket = connectPlainly({ host: peer.address, port: peer.port });
+    socket.setTimeout(DIAL_WITHIN, () => socket.destroy());
+    socket.on("connect", () => socket.destroy());
+    socket.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "ECONNREFUSED" && peer.socket === undefined) peer.absent = true;
+    });
   }
 
   get status(): {
@@ -189,6 +216,7 @@ export class FlowsService {
       flows: this.#store.counts,
       counters: {
         ...this.#count,
+        ...this.#kernel.counters,
         conflicts: this.#store.conflicts,
         unknownServices: this.#store.unknownServices,
       },
@@ -268,6 +296,7 @@ export class FlowsService {
       socket: undefined,
       timer: undefined,
       retry: undefined,
+      absent: false,
     };
     this.#peers.set(node, peer);
     if (dials) this.#dial(peer);
@@ -288,6 +317,7 @@ export class FlowsService {
     };
     socket.setTimeout(DIAL_WITHIN, () => socket.destroy());
     socket.on("error", (error: NodeJS.ErrnoException) => {
+      peer.absent = error.code === "ECONNREFUSED";
       // Not being there yet is no news; another's certificate is.
       if (error.code !== "ECONNREFUSED" && !this.#closed) this.#refuse(peer.node, error.message);
     });
@@ -316,6 +346,7 @@ export class FlowsService {
     const { clock, log } = this.#options;
     if (peer.socket !== undefined) this.#detach(peer, "it connected again");
     peer.socket = socket;
+    peer.absent = false;
     socket.setNoDelay(true);
     socket.on("data", (chunk: Buffer) => {
       if (peer.socket !== socket) return;
@@ -390,7 +421,7 @@ export class FlowsService {
     this.#enqueue(async () => {
       const { clock } = this.#options;
       const effects = this.#store.remote(peer.node, delivery, clock.monotonic());
-      await this.#apply(effects);
+      await this.#kernel.apply(effects);
       this.#tell(effects);
       peer.machine.applied(delivery, clock.monotonic());
       this.#pump(peer);
@@ -419,33 +450,6 @@ export class FlowsService {
     });
   }
 
-  async #apply(effects: StoreEffects): Promise<void> {
-    if (effects.delete.length > 0) {
-      const missing = await this.#table.delete(effects.delete);
-      this.#count.removed += effects.delete.length - missing.length;
-    }
-    await this.#create(effects.create);
-    for (const { index, errno } of await this.#table.update(effects.update)) {
-      const flow = effects.update[index];
-      if (flow !== undefined && errno === ERRNO.ENOENT) await this.#create([flow]);
-      else this.#count.refusedByKernel++;
-    }
-  }
-
-  async #create(flows: readonly FlowPlan[]): Promise<void> {
-    const refused = await this.#table.create(flows);
-    this.#count.injected += flows.length - refused.length;
-    for (const { index, errno } of refused) {
-      const flow = flows[index];
-      if (flow === undefined) continue;
-      if (errno === ERRNO.EEXIST) await this.#replace(flow);
-      else {
-        this.#count.refusedByKernel++;
-        this.#store.lost(flow);
-      }
-    }
-  }
-
   /**
    * An event says only what changed with it. Where two processors handle a connection's packets at once, that it is
    * assured may come without its state, which a peer would then put in as none: it would drop the backend's packets.
@@ -454,21 +458,9 @@ export class FlowsService {
     const { clock } = this.#options;
     this.#tell(this.#store.kernelFlow({ ...flow, tcpState: TCP_STATE.ESTABLISHED }, clock.monotonic()));
     this.#enqueue(async () => {
-      const whole = await this.#table.get(flow);
+      const whole = await this.#kernel.get(flow);
       if (whole !== undefined) this.#tell(this.#store.kernelFlow(whole, clock.monotonic()));
     });
-  }
-
-  /** One with the same addresses is there: the same flow gets the new state, another gives way. */
-  async #replace(flow: FlowPlan): Promise<void> {
-    const there = await this.#table.get(flow);
-    if (there !== undefined && tuplesSame(there.reply, flow.reply)) {
-      await this.#table.update([flow]);
-      return;
-    }
-    await this.#table.delete([flow]);
-    const again = await this.#table.create([flow]);
-    if (again.length > 0) this.#count.refusedByKernel++;
   }
 
   #armUpkeep(): void {
@@ -476,11 +468,8 @@ export class FlowsService {
     this.#upkeep = clock.setTimer(addTime(clock.monotonic(), UPKEEP), () => {
       const { prolong, create } = this.#store.upkeep(clock.monotonic());
       this.#enqueue(async () => {
-        for (const { index, errno } of await this.#table.prolong(prolong)) {
-          const flow = prolong[index];
-          if (flow !== undefined && errno === ERRNO.ENOENT) this.#store.lost(flow);
-        }
-        await this.#create(create);
+        await this.#kernel.prolong(prolong);
+        await this.#kernel.create(create);
       });
       if (!this.#closed) this.#armUpkeep();
     });

@@ -10,7 +10,8 @@ import type { ReplicatedService } from "../machine-store.ts";
 export type NodeCommand =
   | { readonly do: "configure"; readonly services: readonly ReplicatedService[] }
   | { readonly do: "active"; readonly routers: readonly string[] }
-  | { readonly do: "flush" | "status" | "resync" | "close" };
+  | { readonly do: "flush"; readonly to?: string }
+  | { readonly do: "status" | "resync" | "close" };
 
 export interface NodeSetup extends Pick<FlowsOptions, "site" | "node" | "listen" | "peers"> {
   readonly keys: string;
@@ -41,7 +42,7 @@ async function carryOut(command: NodeCommand): Promise<unknown> {
     case "active":
       return service.setActive(new Set(command.routers));
     case "flush":
-      return await service.flush(ms(5000));
+      return await service.flush(ms(30_000), command.to);
     case "resync":
       return service.resync();
     case "status":

@@ -1,0 +1,82 @@
+/** Carries out in this node's kernel what the store decides, and counts what the kernel refuses, by its reason. */
+import type { Conntrack } from "../../linux/conntrack.ts";
+import { ERRNO } from "../../linux/constants.ts";
+import { errnoName } from "../../linux/native.ts";
+import { type Flow, type FlowPlan, tuplesSame } from "../../linux/wire-conntrack.ts";
+import type { StoreEffects } from "./machine-store.ts";
+
+export class KernelFlows {
+  readonly #table: Conntrack;
+  /** The kernel does not have it: it is put back at the next round. */
+  readonly #lost: (flow: FlowPlan) => void;
+  readonly #count: Record<string, number> = { injected: 0, removed: 0, refusedByKernel: 0 };
+
+  constructor(table: Conntrack, lost: (flow: FlowPlan) => void) {
+    this.#table = table;
+    this.#lost = lost;
+  }
+  /** `refusedByKernel`, and of it `refusedByKernel_ENOSPC` and such. */
+  get counters(): Readonly<Record<string, number>> {
+    return this.#count;
+  }
+
+  get(flow: Flow): Promise<Flow | undefined> {
+    return this.#table.get(flow);
+  }
+
+  async apply(effects: StoreEffects): Promise<void> {
+    if (effects.delete.length > 0) {
+      const missing = await this.#table.delete(effects.delete);
+      this.#add("removed", effects.delete.length - missing.length);
+      for (const { errno } of missing) if (errno !== ERRNO.ENOENT) this.#refused(errno);
+    }
+    await this.create(effects.create);
+    for (const { index, errno } of await this.#table.update(effects.update)) {
+      const flow = effects.update[index];
+      if (flow !== undefined && errno === ERRNO.ENOENT) await this.create([flow]);
+      else this.#refused(errno);
+    }
+  }
+
+  async create(flows: readonly FlowPlan[]): Promise<void> {
+    const refused = await this.#table.create(flows);
+    this.#add("injected", flows.length - refused.length);
+    for (const { index, errno } of refused) {
+      const flow = flows[index];
+      if (flow === undefined) continue;
+      if (errno === ERRNO.EEXIST) await this.#replace(flow);
+      else {
+        this.#refused(errno);
+        this.#lost(flow);
+      }
+    }
+  }
+
+  /** More time for peers' flows, which no packet gives them here. */
+  async prolong(flows: readonly FlowPlan[]): Promise<void> {
+    for (const { index, errno } of await this.#table.prolong(flows)) {
+      const flow = flows[index];
+      if (flow !== undefined && errno === ERRNO.ENOENT) this.#lost(flow);
+      else this.#refused(errno);
+    }
+  }
+
+  /** One with the same addresses is there: the same flow gets the new state, another gives way. */
+  async #replace(flow: FlowPlan): Promise<void> {
+    const there = await this.#table.get(flow);
+    if (there !== undefined && tuplesSame(there.reply, flow.reply)) {
+      for (const { errno } of await this.#table.update([flow])) this.#refused(errno);
+      return;
+    }
+    await this.#table.delete([flow]);
+    for (const { errno } of await this.#table.create([flow])) this.#refused(errno);
+  }
+
+  #add(counter: string, more: number): void {
+    this.#count[counter] = (this.#count[counter] ?? 0) + more;
+  }
+  #refused(errno: number): void {
+    this.#add("refusedByKernel", 1);
+    this.#add(`refusedByKernel_${errnoName(errno)}`, 1);
+  }
+}

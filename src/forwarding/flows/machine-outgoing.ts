@@ -1,0 +1,282 @@
+/**
+ * What a peer is told, and in which order: changes wait for company, travel in numbered batches, and are forgotten
+ * once acknowledged. A snapshot, while one is under way, is sent beside them. Pure.
+ */
+import {
+  type DurationMs,
+  type MonotonicMs,
+  NEVER,
+  addTime,
+  instant,
+  ms,
+  timeSince,
+} from "../../base/time.ts";
+import { flowKey } from "../../linux/wire-conntrack.ts";
+import type { Entry, FlowRecord, Frame } from "./wire.ts";
+
+/** Our own flows: read when a change is sent, so that only the latest form travels. */
+export interface OwnFlows {
+  get(key: string): FlowRecord | undefined;
+  keys(): Iterable<string>;
+}
+export type EndedFlow = Extract<Entry, { ended: true }>["flow"];
+
+interface Batch {
+  readonly seq: number;
+  /** Of the oldest change in it. */
+  readonly since: MonotonicMs;
+  readonly entries: readonly Entry[];
+  readonly first: boolean;
+  readonly last: boolean;
+}
+interface Waiting {
+  readonly since: MonotonicMs;
+  readonly ended?: EndedFlow;
+}
+
+/** Changes kept for a peer that is away; with more, a snapshot is cheaper than the difference. */
+const MOST_WAITING = 65_536;
+
+export class Outgoing {
+  readonly #own: OwnFlows;
+  /** Entries of a batch, and batches that may be unacknowledged. */
+  readonly #most: { readonly batch: number; readonly window: number };
+  readonly #say: (frame: Frame, now: MonotonicMs) => void;
+  #delay: DurationMs;
+  /** The peer has greeted on this connection: it may be told. */
+  #open = false;
+
+  /** In the order of the first change of each; a flow that ended carries its name, as it is no longer among our own. */
+  #pending = new Map<string, Waiting>();
+  #inFlight: Batch[] = [];
+  #nextSeq = 1;
+  /** The snapshot's keys that have not been sent yet; undefined outside of one. */
+  #snapshot: Set<string> | undefined;
+  #snapshotBegun = false;
+  #snapshotSince: MonotonicMs = NEVER;
+  /** Whether a whole snapshot, or a resumption, has told the peer all that is ours. */
+  #sentAll = false;
+  #names: string[] = [];
+  #numbers = new Map<string, number>();
+  /** Until then nothing waits for company: a hand-over is under way. */
+  #hurryUntil: MonotonicMs = instant(Number.NEGATIVE_INFINITY);
+  #lag = ms(0);
+  readonly #count = { snapshots: 0, resumes: 0, batchesSent: 0, entriesSent: 0 };
+
+  constructor(
+    own: OwnFlows,
+    most: { readonly batch: number; readonly window: number },
+    delay: DurationMs,
+    say: (frame: Frame, now: MonotonicMs) => void,
+  ) {
+    this.#own = own;
+    this.#most = most;
+    this.#delay = delay;
+    this.#say = say;
+  }
+
+  /** Services by name, as numbered on this connection. */
+  get numbers(): ReadonlyMap<string, number> {
+    return this.#numbers;
+  }
+  get sentAll(): boolean {
+    return this.#sentAll && this.#snapshot === undefined;
+  }
+  get unacknowledged(): number {
+    let count = this.#pending.size;
+    for (const batch of this.#inFlight) count += batch.entries.length;
+    return count;
+  }
+  /** From a change to its acknowledgement, of the batch acknowledged last. */
+  get lag(): DurationMs {
+    return this.#lag;
+  }
+  get counts(): Readonly<Record<"snapshots" | "resumes" | "batchesSent" | "entriesSent", number>> {
+    return this.#count;
+  }
+  set delay(delay: DurationMs) {
+    this.#delay = delay;
+  }
+
+  /** A connection stands, or is gone: what was introduced on the last one is unknown. */
+  close(): void {
+    this.#open = false;
+    this.#names = [];
+    this.#numbers = new Map();
+  }
+
+  /**
+   * The peer has greeted. `applied`: the batch of ours that it has, where it knows of this process; what came after
+   * goes out again. Else it gets a snapshot.
+   */
+  open(applied: number | undefined, now: MonotonicMs): void {
+    this.#open = true;
+    const goesOn =
+      applied !== undefined &&
+      this.#sentAll &&
+      applied >= (this.#inFlight[0]?.seq ?? this.#nextSeq) - 1 &&
+      applied < this.#nextSeq;
+    if (goesOn) this.#resume(applied, now);
+    else {
+      this.#inFlight = [];
+      this.#nextSeq = (applied ?? 0) + 1;
+      this.#begin(now);
+    }
+    this.fill(now);
+  }
+
+  /** A flow of ours changed, or ended. */
+  changed(key: string, now: MonotonicMs, ended?: EndedFlow): void {
+    if (!this.#open && !this.#sentAll) return; // the snapshot to come will say it
+    const since = this.#pending.get(key)?.since ?? now;
+    this.#pending.set(key, ended === undefined ? { since } : { since, ended });
+    if (!this.#open && this.#pending.size > MOST_WAITING) this.resync(now);
+    this.fill(now);
+  }
+
+  /** Something may be missing on our side (an overrun, a takeover): everything of ours is sent anew. */
+  resync(now: MonotonicMs): void {
+    if (!this.#open) {
+      // The next hello finds nothing to go on from.
+      this.#sentAll = false;
+      this.#inFlight = [];
+      this.#pending.clear();
+      return;
+    }
+    this.#begin(now);
+    this.fill(now);
+  }
+
+  /** Sends what waits, and until `until` what comes, without waiting for more. */
+  flush(now: MonotonicMs, until: MonotonicMs): void {
+    if (until > this.#hurryUntil) this.#hurryUntil = until;
+    this.fill(now, true);
+  }
+
+  /** All batches up to this one are in the peer's kernel. False where it was never sent. */
+  acknowledge(seq: number, now: MonotonicMs): boolean {
+    if (seq >= this.#nextSeq) return false;
+    let batch = this.#inFlight[0];
+    while (batch !== undefined && batch.seq <= seq) {
+      this.#inFlight.shift();
+      this.#lag = timeSince(now, batch.since);
+      if (batch.last) this.#sentAll = true;
+      batch = this.#inFlight[0];
+    }
+    return true;
+  }
+
+  /** When the oldest change has waited long enough. */
+  dueAt(): MonotonicMs {
+    if (!this.#open || this.#inFlight.length >= this.#most.window) return NEVER;
+    if (this.#snapshot !== undefined) return this.#snapshotSince;
+    const [oldest] = this.#pending.values();
+    return oldest === undefined ? NEVER : addTime(oldest.since, this.#delay);
+  }
+
+  /** Sends as many batches as are due and the window allows. */
+  fill(now: MonotonicMs, hurry = false): void {
+    if (!this.#open) return;
+    const { batch, window } = this.#most;
+    const delay = now < this.#hurryUntil ? ms(0) : this.#delay;
+    while (this.#inFlight.length < window) {
+      const [oldest] = this.#pending.values();
+      const due =
+        oldest !== undefined && (hurry || this.#pending.size >= batch || now >= addTime(oldest.since, delay));
+      if (this.#snapshot !== undefined) this.#sendSnapshot(now);
+      else if (due) this.#send(this.#takePending(batch), oldest.since, false, false, now);
+      else return;
+    }
+  }
+
+  #resume(applied: number, now: MonotonicMs): void {
+    this.#count.resumes++;
+    this.acknowledge(applied, now);
+    const again = this.#inFlight;
+    this.#inFlight = [];
+    this.#nextSeq = applied + 1;
+    const interrupted = this.#snapshot !== undefined || again.some((batch) => batch.first || batch.last);
+    if (interrupted) {
+      this.#begin(now);
+      return;
+    }
+    // Older than what waits: first in the order, and giving way to a newer form.
+    const merged = new Map<string, Waiting>();
+    for (const batch of again)
+      for (const entry of batch.entries)
+        merged.set(
+          flowKey(entry.flow),
+          entry.ended ? { since: batch.since, ended: entry.flow } : { since: batch.since },
+        );
+    for (const [key, value] of this.#pending)
+      merged.set(key, { ...value, since: merged.get(key)?.since ?? value.since });
+    this.#pending = merged;
+  }
+
+  #begin(now: MonotonicMs): void {
+    this.#count.snapshots++;
+    this.#sentAll = false;
+    this.#snapshot = new Set(this.#own.keys());
+    this.#snapshotBegun = false;
+    this.#snapshotSince = now;
+    // A snapshot says all of it, the flows that ended included.
+    this.#pending.clear();
+  }
+
+  #sendSnapshot(now: MonotonicMs): void {
+    const snapshot = this.#snapshot ?? new Set();
+    // Changes first: they are what is being waited for, and they count for the snapshot as well.
+    const [oldest] = this.#pending.values();
+    const first = !this.#snapshotBegun;
+    const entries = first ? [] : this.#takePending(this.#most.batch);
+    for (const key of snapshot) {
+      if (entries.length >= this.#most.batch) break;
+      snapshot.delete(key);
+      const flow = this.#own.get(key);
+      if (flow !== undefined) entries.push({ ended: false, flow });
+    }
+    // What changed since is either in it or waits behind it.
+    const last = snapshot.size === 0;
+    this.#snapshotBegun = true;
+    if (last) this.#snapshot = undefined;
+    this.#send(entries, oldest?.since ?? now, first, last, now);
+  }
+
+  #takePending(count: number): Entry[] {
+    const entries: Entry[] = [];
+    for (const [key, { ended }] of this.#pending) {
+      if (entries.length >= count) break;
+      this.#pending.delete(key);
+      const flow = this.#own.get(key);
+      if (flow !== undefined) entries.push({ ended: false, flow });
+      else if (ended !== undefined) entries.push({ ended: true, flow: ended });
+    }
+    return entries;
+  }
+
+  #send(
+    entries: readonly Entry[],
+    since: MonotonicMs,
+    first: boolean,
+    last: boolean,
+    now: MonotonicMs,
+  ): void {
+    if (entries.length === 0 && !first && !last) return;
+    this.#introduce(entries, now);
+    const seq = this.#nextSeq++;
+    this.#inFlight.push({ seq, since, entries, first, last });
+    this.#count.batchesSent++;
+    this.#count.entriesSent += entries.length;
+    this.#say({ type: "batch", seq, first, last, entries }, now);
+  }
+
+  #introduce(entries: readonly Entry[], now: MonotonicMs): void {
+    const known = this.#names.length;
+    for (const { flow } of entries) {
+      if (this.#numbers.has(flow.service)) continue;
+      this.#numbers.set(flow.service, this.#names.length);
+      this.#names.push(flow.service);
+    }
+    if (this.#names.length > known) this.#say({ type: "services", names: [...this.#names] }, now);
+  }
+}
