@@ -116,6 +116,9 @@ describe.skipIf(!canNamespace("nft"))("the forwarder with real packets", () => {
     expect(seen["smooth"]).toEqual({ b1: 20, b2: 10 });
     expect(backends(seen["least"] ?? {})).toEqual(["b1", "b2"]);
     expect(sum(seen["few"] ?? {}) - (seen["few"]?.["closed"] ?? 0)).toBe(5);
+    // Two backends, four connections each, whichever the hash prefers; the rest is refused, and so over IPv6.
+    expect(seen["full"]).toEqual({ b1: 4, b2: 4, closed: 22 });
+    expect(seen["full6"]).toEqual({ b1: 3, closed: 7 });
     expect(seen["slow"]?.["ECONNREFUSED"]).toBeGreaterThan(5);
     expect(seen["backup"]).toEqual({ b3: 10 });
     expect(seen.reasons[0]).toBe("unhealthy");

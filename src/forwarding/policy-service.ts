@@ -84,6 +84,8 @@ export function slotsOf(input: ServiceInput): readonly string[] {
 export interface ServiceParts {
   readonly sets: readonly NftSet[];
   readonly chains: readonly NftChain[];
+  /** Of the forward hook, where the choice has been made. */
+  readonly forward: readonly NftRule[];
 }
 
 /** Everything of one service in one family's table. Elements that `before` has alike are the same objects. */
@@ -93,11 +95,12 @@ export function serviceParts(input: ServiceInput, before?: ServiceParts): Servic
   for (const listen of input.listen) chains.set(chainOf(input.name, listen), listen);
   if (slots.length === 0) {
     const rules = [...markRules(input), ...rejectRules(input.family)];
-    return { sets: [], chains: [...chains.keys()].map((name) => ({ name, rules })) };
+    return { sets: [], chains: [...chains.keys()].map((name) => ({ name, rules })), forward: [] };
   }
   const takers = ofFamily(input.pool, input.family).filter((one) => one.weight > 0);
   const limits = limitParts(input);
-  const sets: NftSet[] = [...limits.sets];
+  const full = fullParts(input);
+  const sets: NftSet[] = [...limits.sets, ...full.sets];
   const built: NftChain[] = [];
   for (const [name, listen] of chains) {
     const kept = takers.filter((one) => keepsPort(listen, one));
@@ -112,7 +115,7 @@ export function serviceParts(input: ServiceInput, before?: ServiceParts): Servic
   }
   if (built.some((chain) => chain.rules.some((rule) => rule.comment === CHOOSE)))
     sets.push(slotSet(input, `slots-${input.name}`, slots, takers, true, before));
-  return { sets, chains: [...built, ...limits.chains] };
+  return { sets, chains: [...built, ...limits.chains, ...full.chains], forward: full.rules };
 }
 
 /** What the flows room listens for: destroy and assured (bits of enum ip_conntrack_events). */
@@ -218,6 +221,52 @@ function limitParts(input: ServiceInput): { sets: NftSet[]; rules: NftRule[]; ch
       "add",
     );
   return { sets, rules, chains: [{ name: chain, rules: rejectRules(input.family, "a client's limit") }] };
+}
+
+/** NF_CT_STATE_BIT(IP_CT_NEW): the first packet, in the client's direction. */
+const NEW = hostU32(8);
+
+/**
+ * How many connections one backend may have of this service. In the forward hook, since the backend is known only once
+ * it has been chosen; what is over is answered at once, and a client that tries again is hashed anew.
+ */
+function fullParts(input: ServiceInput): { sets: NftSet[]; rules: NftRule[]; chains: NftChain[] } {
+  const most = input.service.forward.limits?.backendConnections;
+  if (most === undefined) return { sets: [], rules: [], chains: [] };
+  const { family, id, name } = input;
+  const chain = `full-${name}`;
+  const set: NftSet = {
+    name: `backends-${name}`,
+    key: [addressType(family), "port"],
+    dynamic: true,
+    size: 4096,
+    elements: new Map(),
+  };
+  const rule: NftRule = {
+    comment: "connections of one backend",
+    expressions: [
+      { kind: "ct", key: "state", register: 0 },
+      isEqual(0, NEW),
+      { kind: "ct", key: "mark", register: 0 },
+      { kind: "bitwise", from: 0, to: 0, mask: hostU32(MARK_MASK), xor: hostU32(0) },
+      isEqual(0, hostU32(serviceMark(id))),
+      { kind: "ct", key: family === 4 ? "src-ip" : "src-ip6", register: 2, direction: "reply" },
+      { kind: "ct", key: "proto-src", register: 2 + addressWords(family), direction: "reply" },
+      {
+        kind: "dynset",
+        op: "add",
+        set: set.name,
+        key: 2,
+        expressions: [{ kind: "connlimit", count: most, over: true }],
+      },
+      { kind: "verdict", verdict: { code: "goto", chain } },
+    ],
+  };
+  return {
+    sets: [set],
+    rules: [rule],
+    chains: [{ name: chain, rules: rejectRules(family, "a backend is full") }],
+  };
 }
 
 const CHOOSE = "choose a backend";

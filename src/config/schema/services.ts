@@ -78,9 +78,15 @@ export const forwardSchema = z.strictObject({
         .max(1_000_000)
         .default(5)
         .describe("How many above the rate are let through at once."),
+      backendConnections: z
+        .int()
+        .min(1)
+        .max(1_000_000)
+        .optional()
+        .describe("Connections of this service to one backend at a time; more are rejected."),
     })
     .optional()
-    .describe("Limits per client address, kept by the kernel on each node by itself."),
+    .describe("Limits per client address and per backend, kept by the kernel on each node by itself."),
 });
 
 type Parsed = z.output<typeof looseSchema>;

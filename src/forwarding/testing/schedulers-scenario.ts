@@ -16,12 +16,15 @@ const whole = site({
         b3: { address: "10.2.0.13:8080", backup: true },
       },
     },
+    apps6: { backends: { b1: "[fd02::11]:8080" } },
   },
   services: {
     source: { on, listen: "10.0.0.1:81/tcp", forward: forward({ scheduler: "source" }) },
     smooth: { on, listen: "10.0.0.1:82/tcp", forward: forward({ scheduler: "smooth" }) },
     least: { on, listen: "10.0.0.1:83/tcp", forward: forward({ scheduler: "least-connections" }) },
     few: { on, listen: "10.0.0.1:84/tcp", forward: forward({ limits: { sourceConnections: 5 } }) },
+    full: { on, listen: "10.0.0.1:86/tcp", forward: forward({ limits: { backendConnections: 4 } }) },
+    full6: { on, listen: "[fd00::1]:86/tcp", forward: { pool: "apps6", limits: { backendConnections: 3 } } },
     slow: { on, listen: "10.0.0.1:85/tcp", forward: forward({ limits: { sourceRate: 2, sourceBurst: 3 } }) },
   },
 });
@@ -34,6 +37,13 @@ const source = await ask(81, 20);
 const smooth = await ask(82, 30);
 await c({ op: "open", host: "10.0.0.1", port: 84, count: 8 });
 const few = tally(await c({ op: "say" }));
+// Those that are open now are told apart from those of the service before: `say` asks all.
+const fuller = client("c");
+await fuller({ op: "open", host: "10.0.0.1", port: 86, count: 30 });
+const full = tally(await fuller({ op: "say" }));
+const fuller6 = client("c");
+await fuller6({ op: "open", host: "fd00::1", port: 86, count: 10 });
+const full6 = tally(await fuller6({ op: "say" }));
 const slow = await ask(85, 12);
 const least = await ask(83, 30);
 lb1.apply(whole, [status("apps", "b1", "down"), status("apps", "b2", "down")]);
@@ -50,6 +60,8 @@ finish({
   source,
   smooth,
   few,
+  full,
+  full6,
   slow,
   least,
   backup,
