@@ -51,7 +51,12 @@ if (missing !== undefined) throw new Error(missing);
 await lab.startSubject(subject);
 for (const node of lab.nodes) {
   await run([
-    ...["ip", "netns", "exec", node, "sysctl", "-qw"],
+    "ip",
+    "netns",
+    "exec",
+    node,
+    "sysctl",
+    "-qw",
     "net.netfilter.nf_conntrack_tcp_timeout_time_wait=5",
     "net.netfilter.nf_conntrack_tcp_timeout_close=5",
   ]);

@@ -277,16 +277,16 @@ describe("connections", () => {
     for (const one of both) active.kernelFlow(one, now);
     const told = (entries: Entry[]): StoreEffects =>
       active.remote("lb1", { first: false, last: false, entries }, now);
-    const [first, second] = both.map(({ family, protocol, original, reply, windowScales }) => ({
-      ...{ family, protocol, original, reply, windowScales, service: "web", timeout: 120 },
-    }));
+    const recordOf = ({ family, protocol, original, reply, windowScales }: Flow) => {
+      return { family, protocol, original, reply, windowScales, service: "web", timeout: 120 };
+    };
     // Its first FIN: the state is taken over, once.
-    const finished = { ...first!, tcpState: TCP_STATE.FIN_WAIT };
+    const finished = { ...recordOf(both[0]), tcpState: TCP_STATE.FIN_WAIT };
     const fin: Entry[] = [{ ended: false, flow: finished }];
     expect(told(fin).update).toEqual([expect.objectContaining({ tcpState: 4, timeout: 120 })]);
     expect(told(fin).update).toEqual([]);
     // Its end: it goes soon, unless a packet comes.
-    const { update, delete: deleted } = told([{ ended: true, flow: second! }]);
+    const { update, delete: deleted } = told([{ ended: true, flow: recordOf(both[1]) }]);
     expect([update, deleted]).toEqual([[expect.objectContaining({ tcpState: 3, timeout: 120 })], []]);
     expect(active.counts.own).toBe(2);
   });
