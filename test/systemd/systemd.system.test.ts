@@ -40,7 +40,7 @@ describe.skipIf(!possible)("the unit under systemd", () => {
     try {
       return inside(...command);
     } catch (error) {
-      return String((error as { stdout?: string }).stdout ?? "");
+      return (error as { stdout?: string }).stdout ?? "";
     }
   };
   const unit = "nines@lb1";
