@@ -1,5 +1,5 @@
 // `npm run bench:proxy-faults`: backends killed under load, and a slow-loris attack, as clients of the proxy see them.
-// Writes bench/results/proxy-faults.json. 20 kills under 500 requests a second (a quarter each of quick, late and long
+// Writes bench/results/proxy-faults.json. 10 kills under 500 requests a second (a quarter each of quick, late and long
 // answers and of POSTs), then 2,000 sockets that never finish a head beside 500 requests a second for 30 s. Behind --:
 // --quick (4 kills, 100 a second, 15 s), --aims. As root: the node runs in a network namespace of its own.
 import { killBackends, slowLoris } from "../src/daemon/testing/fault-drill.ts";
@@ -7,7 +7,7 @@ import { RealNode } from "../src/daemon/testing/real-node.ts";
 import { NetworkNamespace } from "../src/linux/namespace.ts";
 import { type Row, has, report, rowOf } from "./support/results.ts";
 
-const [kills, rate, seconds] = has("--quick") ? [4, 100, 15] : [20, 500, 30];
+const [kills, rate, seconds] = has("--quick") ? [4, 100, 15] : [10, 500, 30];
 const SOCKETS = 2000;
 
 async function inNode<T>(what: (namespace: NetworkNamespace, node: RealNode) => Promise<T>): Promise<T> {

@@ -320,6 +320,32 @@ describe("when a backend fails", () => {
     }
   });
 
+  it("leaves a backend that died with several kept connections, before they have cost every try", async () => {
+    let dead = false;
+    const held: (() => void)[] = [];
+    const dying = await startRaw((socket) =>
+      socket.on("data", () => {
+        if (dead) socket.destroy();
+        else held.push(() => socket.write(OK));
+      }),
+    );
+    const { at } = await startAnswering(OK);
+    const { proxy, port } = await startProxy(
+      { pool: "apps" },
+      { apps: { backends: { dying: { address: dying, weight: 100 }, other: { address: at, weight: 1 } } } },
+    );
+    // Three requests at once are three connections, which are then kept.
+    const clients = [1, 2, 3].map(() => new RawClient(port).send(GET));
+    await vi.waitFor(() => expect(held).toHaveLength(3));
+    for (const answer of held) answer();
+    for (const client of clients) await client.until((text) => text.includes("\r\n\r\nok"));
+    dead = true;
+    const client = clients[0]!.send(GET);
+    await client.until((text) => text.split("HTTP/1.1 ").length === 3);
+    expect(client.text).not.toContain("HTTP/1.1 502");
+    expect(proxy.metrics().events["retried"]).toBe(2);
+  });
+
   it("ejects a backend after failures in a row, and believes no ejection that leaves nobody", async () => {
     const bad = await startAnswering("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
     const good = await startAnswering(OK);

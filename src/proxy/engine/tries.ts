@@ -37,6 +37,8 @@ export class Tries implements QueuedExchange {
   queueDeadline = Number.POSITIVE_INFINITY;
   #tried: Set<BackendState> | undefined;
   #stuck: BackendState | undefined;
+  /** Where a kept connection was lost. */
+  #stale: BackendState | undefined;
   #canary: PoolState | undefined;
   #waitingFor: PoolState | undefined;
 
@@ -156,11 +158,16 @@ export class Tries implements QueuedExchange {
     return false;
   }
 
-  /** Another try; `same`: at the same backend too, since the connection was at fault and not the backend. */
-  again(backend: BackendState, same = false): void {
+  /**
+   * Another try. `stale`: a kept connection was lost, which may be no fault of the backend's, so that it may be tried
+   * again. Once: where a second one is lost as well it has died with all that it held, and each of them would cost a try.
+   */
+  again(backend: BackendState, stale = false): void {
     this.release();
     this.#engine.event("retried");
-    if (!same) (this.#tried ??= new Set()).add(backend);
+    const believed = stale && this.#stale !== backend;
+    if (stale) this.#stale = backend;
+    if (!believed) (this.#tried ??= new Set()).add(backend);
     // With no other backend left, the same ones may be tried again.
     if (this.#tried !== undefined && this.#tried.size >= this.#pool(this.#host.route!).backends.length)
       this.#tried = new Set();
