@@ -16,7 +16,7 @@ import type { RoleEvent } from "./subjects/subject.ts";
 
 /** Every stream good for this long: the site serves, and the fault's effects can be told from others. */
 const GOOD_FOR = 500;
-const GOOD_WITHIN = 10_000;
+const GOOD_WITHIN = 30_000;
 
 /** A run with all that was seen, for its picture. */
 export interface WatchedRun {
