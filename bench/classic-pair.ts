@@ -1,7 +1,9 @@
 // `npm run bench:classic-pair`: sites with proxies, nines beside HAProxy and keepalived (which tracks it) on the same
 // nodes, in turn, A B A B: the proxy on the virtual address, or with `--site proxies-behind-forwarder` two proxies behind
 // two forwarders. Writes bench/results/SITE.json. Behind --: --quick (2 repeats instead of 10), --repeat N, --aims,
-// --only power-cut,switchover, --report (timelines in reports/SITE).
+// --only power-cut,switchover, --report (timelines in reports/SITE), --from report.json (figures of runs that were made).
+import { readFileSync } from "node:fs";
+import type { DrillReport } from "../src/contracts/drills.ts";
 import { loadSite } from "../src/config/load.ts";
 import { allDrills } from "../src/lab/drills/index.ts";
 import { insideLab, repeatInLab } from "../src/lab/outer.ts";
@@ -21,18 +23,22 @@ const wanted = wordAfter("--only")?.split(",") ?? [
   "proxy-cut",
 ];
 
-if (!insideLab()) process.exit(await repeatInLab(`bench-${name}`));
+const from = wordAfter("--from");
+if (from === undefined && !insideLab()) process.exit(await repeatInLab(`bench-${name}`));
 
 const { site } = await loadSite(siteFile);
-const { runs } = await drillSession({
-  site,
-  siteFile,
-  subjects: SUBJECTS,
-  drills: allDrills().filter((drill) => wanted.includes(drill.name)),
-  repeat: numberAfter("--repeat") ?? (has("--quick") ? 2 : 10),
-  directory: has("--report") ? `reports/${name}` : undefined,
-  tell: (line) => console.log(line),
-});
+const { runs, date } =
+  from === undefined
+    ? await drillSession({
+        site,
+        siteFile,
+        subjects: SUBJECTS,
+        drills: allDrills().filter((drill) => wanted.includes(drill.name)),
+        repeat: numberAfter("--repeat") ?? (has("--quick") ? 2 : 10),
+        directory: has("--report") ? `reports/${name}` : undefined,
+        tell: (line) => console.log(line),
+      })
+    : (JSON.parse(readFileSync(from, "utf8")) as DrillReport);
 
 const rows: Row[] = [];
 for (const drill of wanted)
@@ -72,5 +78,5 @@ report(
     ...worst("switchover", "lost", 0),
     ...worst("power-cut", "gap", activeDown + 100),
   ],
-  { repeats: runs.length / Math.max(1, wanted.length) / SUBJECTS.length },
+  { date },
 );

@@ -335,12 +335,14 @@ describe("when a backend fails", () => {
       { apps: { backends: { dying: { address: dying, weight: 100 }, other: { address: at, weight: 1 } } } },
     );
     // Three requests at once are three connections, which are then kept.
-    const clients = [1, 2, 3].map(() => new RawClient(port).send(GET));
+    const client = new RawClient(port);
+    const clients = [client, new RawClient(port), new RawClient(port)];
+    for (const one of clients) one.send(GET);
     await vi.waitFor(() => expect(held).toHaveLength(3));
     for (const answer of held) answer();
-    for (const client of clients) await client.until((text) => text.includes("\r\n\r\nok"));
+    for (const one of clients) await one.until((text) => text.includes("\r\n\r\nok"));
     dead = true;
-    const client = clients[0]!.send(GET);
+    client.send(GET);
     await client.until((text) => text.split("HTTP/1.1 ").length === 3);
     expect(client.text).not.toContain("HTTP/1.1 502");
     expect(proxy.metrics().events["retried"]).toBe(2);
