@@ -1,107 +1,25 @@
 /**
- * A binary decision diagram on typed arrays. An edge is `node * 2 + complement`; node 0 is the terminal, so
- * edge 0 is true and edge 1 false. The high edge of a node is never complemented, which makes the form
- * canonical. Inputs of a node have smaller numbers than the node: a loop over numbers is a bottom-up pass.
- * Nothing recurses: depth equals the number of variables, which may be hundreds of thousands.
+ * A binary decision diagram. An edge is `node * 2 + complement`; node 0 is the terminal, so edge 0 is true and
+ * edge 1 false. The high edge of a node is never complemented, which makes the form canonical. Nothing
+ * recurses: depth equals the number of variables, which may be hundreds of thousands.
  */
+import { NodeTable } from "./node-table.ts";
+
 export const BDD_TRUE = 0;
 export const BDD_FALSE = 1;
-const TERMINAL_LEVEL = 0x7fffffff;
 
-/** Thrown by operations when the node limit is reached; callers turn it into bounds. */
-export class BddFull extends Error {}
-
-export class Bdd {
-  level: Int32Array;
-  low: Int32Array;
-  high: Int32Array;
-  count = 1;
-  /** No more nodes than this. */
-  limit: number;
-  #unique: Int32Array;
-  #cache: Int32Array;
-  #cacheMask: number;
+export class Bdd extends NodeTable {
   #stack: Int32Array = new Int32Array(4 * 1024);
 
   constructor(limit: number, capacity = 1 << 12) {
-    this.limit = limit;
-    this.level = new Int32Array(capacity);
-    this.low = new Int32Array(capacity);
-    this.high = new Int32Array(capacity);
-    this.level[0] = TERMINAL_LEVEL;
-    this.#unique = new Int32Array(capacity * 2);
-    this.#cacheMask = capacity * 2 - 1;
-    this.#cache = new Int32Array(4 * (this.#cacheMask + 1)).fill(-1);
+    super(limit, 1, capacity);
   }
 
   /** The function that is `high` where the variable at `level` is true, else `low`. */
   node(level: number, high: number, low: number): number {
     if (high === low) return high;
     const flip = high & 1;
-    return this.#find(level, high ^ flip, low ^ flip) * 2 + flip;
-  }
-
-  #find(level: number, high: number, low: number): number {
-    const mask = this.#unique.length - 1;
-    let hash = Math.imul(level, 0x9e3779b1) ^ Math.imul(high, 0x85ebca6b) ^ Math.imul(low, 0xc2b2ae35);
-    hash ^= hash >>> 15;
-    let slot = hash & mask;
-    const unique = this.#unique;
-    for (;;) {
-      const found = unique[slot]!;
-      if (found === 0) break;
-      if (this.low[found] === low && this.high[found] === high && this.level[found] === level) return found;
-      slot = (slot + 1) & mask;
-    }
-    if (this.count >= this.limit) throw new BddFull();
-    const made = this.count++;
-    if (made >= this.level.length) this.#grow();
-    this.level[made] = level;
-    this.high[made] = high;
-    this.low[made] = low;
-    if (made * 2 > this.#unique.length) this.#rehash(this.#unique.length * 2);
-    else unique[slot] = made;
-    return made;
-  }
-
-  #grow(): void {
-    const grow = (old: Int32Array): Int32Array => {
-      const grown = new Int32Array(old.length * 2);
-      grown.set(old);
-      return grown;
-    };
-    this.level = grow(this.level);
-    this.low = grow(this.low);
-    this.high = grow(this.high);
-    // The computed cache grows with the diagram, up to 64 MiB, and starts afresh.
-    if (this.#cacheMask + 1 < Math.min(this.level.length * 2, 1 << 22)) {
-      this.#cacheMask = this.#cacheMask * 2 + 1;
-      this.#cache = new Int32Array(4 * (this.#cacheMask + 1)).fill(-1);
-    }
-  }
-
-  #rehash(size: number): void {
-    const unique = new Int32Array(size);
-    const mask = size - 1;
-    for (let node = 1; node < this.count; node++) {
-      let hash =
-        Math.imul(this.level[node]!, 0x9e3779b1) ^
-        Math.imul(this.high[node]!, 0x85ebca6b) ^
-        Math.imul(this.low[node]!, 0xc2b2ae35);
-      hash ^= hash >>> 15;
-      let slot = hash & mask;
-      while (unique[slot] !== 0) slot = (slot + 1) & mask;
-      unique[slot] = node;
-    }
-    this.#unique = unique;
-  }
-
-  /** Forgets all nodes made since `count` was `mark`. */
-  release(mark: number): void {
-    if (mark === this.count) return;
-    this.count = mark;
-    this.#rehash(this.#unique.length);
-    this.#cache.fill(-1);
+    return this.find(level, high ^ flip, low ^ flip) * 2 + flip;
   }
 
   and(f: number, g: number): number {
@@ -121,10 +39,8 @@ export class Bdd {
           f = g;
           g = swap;
         }
-        let hash = Math.imul(f, 0x9e3779b1) ^ Math.imul(g, 0x85ebca6b);
-        hash ^= hash >>> 15;
-        const slot = (hash & this.#cacheMask) * 4;
-        if (this.#cache[slot] === f && this.#cache[slot + 1] === g) result = this.#cache[slot + 2]!;
+        const slot = this.slotOf(f, g);
+        if (this.cache[slot] === f && this.cache[slot + 1] === g) result = this.cache[slot + 2]!;
         else {
           known = false;
           if (sp + 4 > stack.length) {
@@ -162,12 +78,10 @@ export class Bdd {
           break;
         }
         result = this.node(lf < lg ? lf : lg, stack[sp - 2]!, result);
-        let hash = Math.imul(f, 0x9e3779b1) ^ Math.imul(g, 0x85ebca6b);
-        hash ^= hash >>> 15;
-        const slot = (hash & this.#cacheMask) * 4;
-        this.#cache[slot] = f;
-        this.#cache[slot + 1] = g;
-        this.#cache[slot + 2] = result;
+        const slot = this.slotOf(f, g);
+        this.cache[slot] = f;
+        this.cache[slot + 1] = g;
+        this.cache[slot + 2] = result;
         sp -= 4;
       }
       if (!resumed) return result;

@@ -20,8 +20,7 @@ export function probabilityBounds(compiled: Compiled): Bounds {
   const upper = new Float64Array(graph.op.length);
   for (let node = 1; node < graph.op.length; node++) {
     if (graph.op[node] !== OP_EVENT) continue;
-    const event = tree.nodes[graph.origin[node]!];
-    lower[node] = upper[node] = event?.kind === "event" ? event.probability : 0;
+    lower[node] = upper[node] = tree.probabilityOf(graph.origin[node]!);
   }
   for (const module of modules) {
     if (module.edge !== undefined && graph.coherent) {

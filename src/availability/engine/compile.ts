@@ -3,8 +3,9 @@
  * it is left open: its probability is then known between bounds only (bounds.ts).
  */
 import { type Result, fail, ok } from "../../base/result.ts";
-import { BDD_TRUE, Bdd, BddFull } from "./bdd.ts";
+import { BDD_TRUE, Bdd } from "./bdd.ts";
 import { findModules, groupPrivateInputs } from "./modules.ts";
+import { DiagramFull } from "./node-table.ts";
 import { HEURISTICS, type Heuristic, type ModuleParts, orderLeaves, splitModules } from "./ordering.ts";
 import { type Graph, OP_AND, OP_ATLEAST, OP_EVENT, OP_OR, OP_XOR, simplify } from "./simplify.ts";
 import type { FaultTree, TreeFault } from "./tree.ts";
@@ -46,6 +47,8 @@ export interface CompileOptions {
 
 const DEFAULT_NODE_LIMIT = 8_000_000;
 const FIRST_BUDGET = 50_000;
+/** How many of the attempts are worth another budget. */
+const LATER_ATTEMPTS = 2;
 /** 2^10 small builds at most. */
 const MAX_HUBS = 10;
 
@@ -86,13 +89,28 @@ function buildModule(
   options: CompileOptions,
 ): { order: readonly number[]; edge: number | undefined; heuristic: Heuristic } {
   const preferred = options.heuristic ?? HEURISTICS[0]!;
+  const only = parts.gates.length === 1 ? graph.op[parts.root] : undefined;
+  if (only === OP_AND || only === OP_OR) {
+    // Every order is as good: a node per input, whatever their number.
+    const mark = bdd.count;
+    const order = parts.leaves;
+    try {
+      return { order, edge: chain(graph, bdd, parts, firstLevel), heuristic: preferred };
+    } catch (thrown) {
+      if (!(thrown instanceof DiagramFull)) throw thrown;
+      bdd.release(mark);
+      return { order, edge: undefined, heuristic: preferred };
+    }
+  }
   const hubs = findHubs(graph, parts);
   const attempts = [preferred, ...HEURISTICS.filter((other) => other !== preferred)].map((heuristic) => ({
     heuristic,
     pivot: false,
     done: 0,
+    order: undefined as readonly number[] | undefined,
   }));
-  if (hubs.length > 0) attempts.splice(1, 0, { heuristic: preferred, pivot: true, done: 0 });
+  if (hubs.length > 0)
+    attempts.splice(1, 0, { heuristic: preferred, pivot: true, done: 0, order: undefined });
   // A shared leaf that alone decides the root (a zone that takes too much with it) promises small builds.
   const promising = hubs.some((hub) =>
     [BDD_TRUE, BDD_TRUE ^ 1].some((value) => decided(graph, parts, new Map([[hub, value]])) !== undefined),
@@ -102,10 +120,11 @@ function buildModule(
   let order: readonly number[] = parts.leaves;
   for (let budget = options.firstBudget ?? FIRST_BUDGET; ; budget *= 40) {
     const limit = Math.min(ceiling, mark + budget);
+    // Each leaf takes a node before the first gate does.
+    if (budget < parts.leaves.length && limit < ceiling) continue;
     for (const attempt of attempts) {
       const { heuristic } = attempt;
-      order = orderLeaves(graph, parts, heuristic);
-      if (attempt.pivot) order = [...hubs, ...order.filter((leaf) => !hubs.includes(leaf))];
+      order = attempt.order ??= orderLeaves(graph, parts, heuristic, attempt.pivot ? hubs : []);
       for (let i = 0; i < order.length; i++) levelOf[order[i]!] = firstLevel + i;
       bdd.limit = attempt.pivot && promising ? Math.min(ceiling, mark + budget * 40) : limit;
       const progress = { gates: 0 };
@@ -116,16 +135,30 @@ function buildModule(
         bdd.limit = ceiling;
         return { order, edge, heuristic };
       } catch (thrown) {
-        if (!(thrown instanceof BddFull)) throw thrown;
+        if (!(thrown instanceof DiagramFull)) throw thrown;
         attempt.done = progress.gates;
         bdd.release(mark);
       }
     }
     if (limit >= ceiling) break;
-    attempts.sort((one, other) => other.done - one.done);
+    attempts.sort((one, other) => other.done - one.done).splice(LATER_ATTEMPTS);
   }
   bdd.limit = ceiling;
   return { order, edge: undefined, heuristic: preferred };
+}
+
+/** One and/or over leaves, whose literals are sorted as the leaves are. */
+function chain(graph: Graph, bdd: Bdd, { root }: ModuleParts, firstLevel: number): number {
+  const isAnd = graph.op[root] === OP_AND;
+  const inputs = graph.inputs[root]!;
+  const decides = isAnd ? BDD_TRUE ^ 1 : BDD_TRUE;
+  let edge = decides ^ 1;
+  for (let i = inputs.length - 1; i >= 0; i--) {
+    const whenTrue = isAnd === ((inputs[i]! & 1) === 0) ? edge : decides;
+    const whenFalse = whenTrue === edge ? decides : edge;
+    edge = bdd.node(firstLevel + i, whenTrue, whenFalse);
+  }
+  return edge;
 }
 
 /** Leaves that very many gates share, such as zones: most used first, few enough to try all combinations. */

@@ -42,8 +42,13 @@ export function splitModules(graph: Graph, isModule: Uint8Array): ModuleParts[] 
   });
 }
 
-/** The leaves of a module from the top of the diagram to its bottom. */
-export function orderLeaves(graph: Graph, parts: ModuleParts, heuristic: Heuristic): number[] {
+/** The leaves of a module from the top of the diagram to its bottom, those of `first` before all others. */
+export function orderLeaves(
+  graph: Graph,
+  parts: ModuleParts,
+  heuristic: Heuristic,
+  first: readonly number[] = [],
+): number[] {
   if (parts.gates.length === 0) return [...parts.leaves];
   const rank = new Map<number, number>();
   for (const leaf of parts.leaves) rank.set(leaf, 1);
@@ -72,8 +77,8 @@ export function orderLeaves(graph: Graph, parts: ModuleParts, heuristic: Heurist
     compare = (a, b) => (rank.get(a) ?? 1) - (rank.get(b) ?? 1);
   }
   const isGate = new Set(parts.gates);
-  const seen = new Set<number>([parts.root]);
-  const order: number[] = [];
+  const seen = new Set<number>([parts.root, ...first]);
+  const order = [...first];
   const path = [parts.root];
   while (path.length > 0) {
     const node = path.pop() as number;

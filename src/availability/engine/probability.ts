@@ -73,8 +73,7 @@ export class Evaluator {
     for (let leaf = 1; leaf < graph.op.length; leaf++) {
       if (graph.op[leaf] !== OP_EVENT) continue;
       const origin = graph.origin[leaf]!;
-      const node = tree.nodes[origin];
-      this.#leafValue[leaf] = of ? of(origin) : node?.kind === "event" ? node.probability : 0;
+      this.#leafValue[leaf] = of ? of(origin) : tree.probabilityOf(origin);
     }
     return this.#forward(modules.length);
   }

@@ -60,6 +60,11 @@ export class FaultTree {
   nameOf(literal: Literal): string {
     return this.nodes[literal >> 1]?.name ?? "";
   }
+  /** Of a basic event's node. */
+  probabilityOf(node: number): number {
+    const value = this.nodes[node];
+    return value?.kind === "event" ? value.probability : 0;
+  }
 
   /** Nodes reachable from the top, inputs before the gates that use them; or the cycle that forbids it. */
   order(): Result<Int32Array, TreeFault> {

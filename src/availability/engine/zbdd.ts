@@ -3,29 +3,20 @@
  * the family of the empty set. A node's high branch holds the sets with its variable.
  */
 import type { Bdd } from "./bdd.ts";
-import { BddFull } from "./bdd.ts";
+import { NodeTable } from "./node-table.ts";
 
 const NONE = 0;
 const UNIT = 1;
-const TERMINAL_LEVEL = 0x7fffffff;
 /** An order limit that limits nothing. */
 export const ANY_ORDER = 0x3fff;
 
-export class Zbdd {
-  level: Int32Array;
-  low: Int32Array;
-  high: Int32Array;
-  count = 2;
-  readonly limit: number;
-  /** Least order and greatest probability of a set per variable; see `weigh`. */
+export class Zbdd extends NodeTable {
+  /** Least order and greatest probability of a set per variable. */
   readonly #orderOf: (level: number) => number;
   readonly #chanceOf: (level: number) => number;
   readonly #cutOff: number;
   /** Greatest product of any set under a node; kept only with a cut-off. */
   #chance: Float64Array;
-  #unique: Int32Array;
-  #cache: Int32Array;
-  #cacheMask: number;
   #stack: Int32Array = new Int32Array(4096);
   #without: Int32Array = new Int32Array(4096);
 
@@ -37,88 +28,30 @@ export class Zbdd {
       chanceOf?: (level: number) => number;
     } = {},
   ) {
-    const capacity = 1 << 12;
-    this.limit = limit;
+    super(limit, 2, 1 << 12);
     this.#cutOff = options.cutOff ?? 0;
     this.#orderOf = options.orderOf ?? (() => 1);
     this.#chanceOf = options.chanceOf ?? (() => 1);
-    this.level = new Int32Array(capacity);
-    this.low = new Int32Array(capacity);
-    this.high = new Int32Array(capacity);
-    this.level[0] = this.level[1] = TERMINAL_LEVEL;
-    this.#chance = new Float64Array(capacity);
+    this.#chance = new Float64Array(this.level.length);
     this.#chance[UNIT] = 1;
-    this.#unique = new Int32Array(capacity * 2);
-    this.#cacheMask = capacity * 2 - 1;
-    this.#cache = new Int32Array(4 * (this.#cacheMask + 1)).fill(-1);
   }
 
   node(level: number, high: number, low: number): number {
     if (high === NONE) return low;
-    if (this.#cutOff > 0 && this.#chanceOf(level) * this.#chance[high]! < this.#cutOff) return low;
-    const mask = this.#unique.length - 1;
-    let hash = Math.imul(level, 0x9e3779b1) ^ Math.imul(high, 0x85ebca6b) ^ Math.imul(low, 0xc2b2ae35);
-    hash ^= hash >>> 15;
-    let slot = hash & mask;
-    for (;;) {
-      const found = this.#unique[slot]!;
-      if (found === 0) break;
-      if (this.low[found] === low && this.high[found] === high && this.level[found] === level) return found;
-      slot = (slot + 1) & mask;
-    }
-    if (this.count >= this.limit) throw new BddFull();
-    const made = this.count++;
-    if (made >= this.level.length) this.#grow();
-    this.level[made] = level;
-    this.high[made] = high;
-    this.low[made] = low;
-    if (this.#cutOff > 0)
-      this.#chance[made] = Math.max(this.#chanceOf(level) * this.#chance[high]!, this.#chance[low]!);
-    if (made * 2 > this.#unique.length) this.#rehash(this.#unique.length * 2);
-    else this.#unique[slot] = made;
-    return made;
+    if (this.#cutOff === 0) return this.find(level, high, low);
+    const chance = this.#chanceOf(level) * this.#chance[high]!;
+    if (chance < this.#cutOff) return low;
+    const node = this.find(level, high, low);
+    this.#chance[node] = Math.max(chance, this.#chance[low]!);
+    return node;
   }
 
-  #grow(): void {
-    const grow = (old: Int32Array): Int32Array => {
-      const grown = new Int32Array(old.length * 2);
-      grown.set(old);
-      return grown;
-    };
-    this.level = grow(this.level);
-    this.low = grow(this.low);
-    this.high = grow(this.high);
-    if (this.#cutOff > 0) {
-      const chance = new Float64Array(this.level.length);
-      chance.set(this.#chance);
-      this.#chance = chance;
-    }
-    this.#enlargeCache(this.level.length * 2);
-  }
-
-  /** To `wanted` entries or a little more, 64 MiB at most; it starts afresh. */
-  #enlargeCache(wanted: number): void {
-    let size = this.#cacheMask + 1;
-    while (size < Math.min(wanted, 1 << 22)) size *= 2;
-    if (size === this.#cacheMask + 1) return;
-    this.#cacheMask = size - 1;
-    this.#cache = new Int32Array(4 * size).fill(-1);
-  }
-
-  #rehash(size: number): void {
-    const unique = new Int32Array(size);
-    const mask = size - 1;
-    for (let node = 2; node < this.count; node++) {
-      let hash =
-        Math.imul(this.level[node]!, 0x9e3779b1) ^
-        Math.imul(this.high[node]!, 0x85ebca6b) ^
-        Math.imul(this.low[node]!, 0xc2b2ae35);
-      hash ^= hash >>> 15;
-      let slot = hash & mask;
-      while (unique[slot] !== 0) slot = (slot + 1) & mask;
-      unique[slot] = node;
-    }
-    this.#unique = unique;
+  protected override grown(capacity: number): void {
+    super.grown(capacity);
+    if (this.#cutOff === 0) return;
+    const chance = new Float64Array(capacity);
+    chance.set(this.#chance);
+    this.#chance = chance;
   }
 
   /** The sets of `a` that contain no set of `b`; both families are minimal. */
@@ -138,11 +71,9 @@ export class Zbdd {
         if (b === NONE) result = a;
         else if (b === UNIT || a === b) result = NONE;
         else {
-          let hash = Math.imul(a, 0x9e3779b1) ^ Math.imul(b, 0x85ebca6b);
-          hash ^= hash >>> 15;
-          const slot = (hash & this.#cacheMask) * 4;
-          if (this.#cache[slot] === a && this.#cache[slot + 1] === b && this.#cache[slot + 3] === 0)
-            result = this.#cache[slot + 2]!;
+          const slot = this.slotOf(a, b);
+          if (this.cache[slot] === a && this.cache[slot + 1] === b && this.cache[slot + 3] === 0)
+            result = this.cache[slot + 2]!;
           else {
             known = false;
             if (sp + 4 > stack.length) {
@@ -182,13 +113,11 @@ export class Zbdd {
           break;
         }
         result = this.node(this.level[a]!, stack[sp - 1]!, result);
-        let hash = Math.imul(a, 0x9e3779b1) ^ Math.imul(b, 0x85ebca6b);
-        hash ^= hash >>> 15;
-        const slot = (hash & this.#cacheMask) * 4;
-        this.#cache[slot] = a;
-        this.#cache[slot + 1] = b;
-        this.#cache[slot + 2] = result;
-        this.#cache[slot + 3] = 0;
+        const slot = this.slotOf(a, b);
+        this.cache[slot] = a;
+        this.cache[slot + 1] = b;
+        this.cache[slot + 2] = result;
+        this.cache[slot + 3] = 0;
         sp -= 4;
       }
       if (!resumed) return result;
@@ -201,7 +130,7 @@ export class Zbdd {
    */
   minimalSets(bdd: Bdd, root: number, order: number, from = 1): number {
     // The computed cache serves the walk over the diagram: its size decides, not that of the sets' own.
-    this.#enlargeCache(((root >> 1) - from) * 4);
+    this.enlargeCache(((root >> 1) - from) * 4);
     const least = order === ANY_ORDER ? undefined : this.#leastOrders(bdd, root, from);
     // Frame: edge, order left, low result or -1.
     let sp = 0;
@@ -214,11 +143,9 @@ export class Zbdd {
       if (edge === 1 || (least !== undefined && least[edge - from * 2]! > left)) result = NONE;
       else if (edge === 0) result = UNIT;
       else {
-        let hash = Math.imul(edge, 0x9e3779b1) ^ Math.imul(left + 1, 0x27d4eb2f);
-        hash ^= hash >>> 15;
-        const slot = (hash & this.#cacheMask) * 4;
-        if (this.#cache[slot] === edge && this.#cache[slot + 1] === left && this.#cache[slot + 3] === 1)
-          result = this.#cache[slot + 2]!;
+        const slot = this.slotOf(edge, left + 1);
+        if (this.cache[slot] === edge && this.cache[slot + 1] === left && this.cache[slot + 3] === 1)
+          result = this.cache[slot + 2]!;
         else {
           known = false;
           if (sp + 4 > stack.length) {
@@ -253,13 +180,11 @@ export class Zbdd {
         }
         const low = stack[sp - 2]!;
         result = this.node(level, this.without(result, low), low);
-        let hash = Math.imul(edge, 0x9e3779b1) ^ Math.imul(left + 1, 0x27d4eb2f);
-        hash ^= hash >>> 15;
-        const slot = (hash & this.#cacheMask) * 4;
-        this.#cache[slot] = edge;
-        this.#cache[slot + 1] = left;
-        this.#cache[slot + 2] = result;
-        this.#cache[slot + 3] = 1;
+        const slot = this.slotOf(edge, left + 1);
+        this.cache[slot] = edge;
+        this.cache[slot + 1] = left;
+        this.cache[slot + 2] = result;
+        this.cache[slot + 3] = 1;
         sp -= 4;
       }
       if (!resumed) return result;

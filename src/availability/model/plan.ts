@@ -221,8 +221,7 @@ function intervalOf(model: SiteModel, analysis: Analysis): readonly [number, num
     (random) => {
       const factors = new Map<string, number>();
       return (node) => {
-        const value = tree.nodes[node];
-        const p = value?.kind === "event" ? value.probability : 0;
+        const p = tree.probabilityOf(node);
         const info = events.get(node);
         if (info === undefined || info.origin === "drilled") return p;
         const sigma =

@@ -74,8 +74,9 @@ export class ModelParser {
   readonly groups: GroupDefinition[] = [];
   readonly issues: ConfigIssue[] = [];
   readonly ignored = new Set<string>();
-  /** By `kind name` for public names and `kind base.name` for all; gates and events share one space. */
-  readonly #byName = new Map<string, Definition>();
+  /** By container and name; "" holds the public names of all. Gates and events share one space. */
+  readonly #events = new Map<string, Map<string, Definition>>();
+  readonly #parameters = new Map<string, Map<string, Definition>>();
   #reader = new XmlReader("");
 
   /** Throws an XmlError where the file is not well formed or not a model. */
@@ -91,19 +92,29 @@ export class ModelParser {
     this.name ||= root.attributes.get("name") ?? "";
     this.#container("", false);
     this.#reader.next();
+    this.#reader = new XmlReader("");
   }
 
   /** Up the enclosing containers, then the public names. */
   lookUp(reference: string, base: string, kind: string): Definition | undefined {
-    const space = kind === "parameter" ? "parameter" : "event";
-    const fits = (found: Definition | undefined): boolean =>
-      found !== undefined && (kind === "parameter" || kind === "event" || found.kind === kind);
-    for (let scope = base; scope !== ""; scope = scope.slice(0, Math.max(0, scope.lastIndexOf(".")))) {
-      const found = this.#byName.get(`${space} ${scope}.${reference}`);
-      if (fits(found)) return found;
+    const space = kind === "parameter" ? this.#parameters : this.#events;
+    for (let scope = base; ; scope = scope.slice(0, Math.max(0, scope.lastIndexOf(".")))) {
+      const found = this.#inScope(space, scope, reference);
+      if (found && (kind === "parameter" || kind === "event" || found.kind === kind)) return found;
+      if (scope === "") return undefined;
     }
-    const found = this.#byName.get(`${space} ${reference}`);
-    return fits(found) ? found : undefined;
+  }
+  /** By its name there, or by the path to it from there. */
+  #inScope(
+    space: ReadonlyMap<string, ReadonlyMap<string, Definition>>,
+    scope: string,
+    reference: string,
+  ): Definition | undefined {
+    const found = space.get(scope)?.get(reference);
+    const dot = reference.lastIndexOf(".");
+    if (found || dot < 0) return found;
+    const inner = reference.slice(0, dot);
+    return space.get(scope === "" ? inner : `${scope}.${inner}`)?.get(reference.slice(dot + 1));
   }
 
   /** The members of a group are defined by being named there, unless they are defined elsewhere as well. */
@@ -186,19 +197,19 @@ export class ModelParser {
   }
 
   #add(definition: Definition, hidden: boolean): Definition {
-    const space = definition.kind === "parameter" ? "parameter" : "event";
+    const space = definition.kind === "parameter" ? this.#parameters : this.#events;
     const { name, base } = definition;
-    const keys = [`${space} ${base === "" ? name : `${base}.${name}`}`];
-    if (!hidden && base !== "") keys.push(`${space} ${name}`);
-    for (const key of keys) {
-      const other = this.#byName.get(key);
+    for (const scope of hidden || base === "" ? [base] : [base, ""]) {
+      let names = space.get(scope);
+      if (names === undefined) space.set(scope, (names = new Map()));
+      const other = names.get(name);
       if (other !== undefined && other !== definition) {
         const { file, line } = definition;
         const message = `"${name}" is defined twice, first at ${other.file}:${other.line}`;
         if (this.issues.length < 100) this.issues.push({ file, line, column: 1, path: name, message });
         break;
       }
-      this.#byName.set(key, definition);
+      names.set(name, definition);
     }
     this.definitions.push(definition);
     return definition;

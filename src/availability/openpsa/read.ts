@@ -19,7 +19,7 @@ export interface OpenPsaModel {
   readonly tree: FaultTree;
   /** Gates that no other gate uses, in the order of the file: each is a top to analyse. */
   readonly tops: readonly Literal[];
-  /** Per tree node of a basic event: the expression that its probability came from. */
+  /** Per tree node of a basic event whose probability is uncertain: the expression that it came from. */
   readonly expressions: ReadonlyMap<number, Expression>;
   /** Whether a Monte Carlo run would tell more than the point values. */
   readonly uncertain: boolean;
@@ -108,7 +108,7 @@ class Resolver {
       tree: this.#tree,
       tops,
       expressions,
-      uncertain: [...expressions.values()].some(isUncertain),
+      uncertain: expressions.size > 0,
       ignored: [...this.#parser.ignored],
     };
   }
@@ -139,7 +139,7 @@ class Resolver {
       if (definition.expression) {
         const expression = this.#expression(definition.expression, definition);
         probability = this.#probability(expression, definition);
-        expressions.set(tree.nodes.length, expression);
+        if (isUncertain(expression)) expressions.set(tree.nodes.length, expression);
       } else if (!grouped.has(definition))
         this.#issue(
           definition,
@@ -211,13 +211,14 @@ class Resolver {
     for (const literal of literals) {
       const node = this.#tree.nodes[literal >> 1];
       if (node?.kind === "event") node.probability = q;
-      expressions.set(literal >> 1, distribution);
+      if (isUncertain(distribution)) expressions.set(literal >> 1, distribution);
     }
     if (this.#options.commonCause === false) return;
     const factors = group.factors.map((factor) => this.#context.value(this.#expression(factor, group)));
     const joint = jointProbabilities(group.model as CommonCauseModel, members.length, q, factors);
     const applied = joint.ok ? applyCommonCause(this.#tree, group.name, literals, joint.value) : joint;
     if (!applied.ok) return this.#issue(group, group.name, applied.error);
+    if (!isUncertain(distribution)) return;
     for (const { event, size } of applied.value) {
       const share = q === 0 ? 0 : (joint.ok ? joint.value[size]! : 0) / q;
       const inputs: Expression[] = [distribution, { kind: "constant", value: share }];
