@@ -7,7 +7,7 @@ import { type Result, fail, ok } from "../../base/result.ts";
 import { DiagramFull } from "./node-table.ts";
 import { type Compiled, compile } from "./compile.ts";
 import { SetFamily } from "./set-family.ts";
-import { enumerate, worstSets } from "./set-walks.ts";
+import { type CutSet, enumerate, worstSets } from "./set-walks.ts";
 import { OP_XOR } from "./simplify.ts";
 import { ANY_ORDER } from "./zbdd.ts";
 
@@ -18,12 +18,6 @@ export interface CutSetOptions {
   readonly cutOff?: number | undefined;
   /** Most diagram nodes; default 16 million. */
   readonly nodeLimit?: number | undefined;
-}
-
-export interface CutSet {
-  /** Tree nodes of the events. */
-  readonly events: readonly number[];
-  readonly probability: number;
 }
 
 export interface CutSets {

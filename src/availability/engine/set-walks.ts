@@ -1,9 +1,14 @@
 /** Walks over minimal sets, modules unfolded in place: all of them, or the most probable first. */
-import type { CutSet } from "./cut-sets.ts";
 import type { SetFamily } from "./set-family.ts";
 
 /** Alternatives kept at most while the worst sets are sought; some 200 bytes each. */
 const MAX_OPEN = 1_000_000;
+
+export interface CutSet {
+  /** Tree nodes of the events. */
+  readonly events: readonly number[];
+  readonly probability: number;
+}
 
 /** What is still to be chosen: a node, with what comes after it. */
 interface Rest {
