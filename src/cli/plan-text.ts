@@ -1,6 +1,12 @@
-import { milliseconds } from "../availability/model/build.ts";
 import type { Plan, PlannedService, TargetVerdict } from "../availability/model/plan.ts";
-import { MONTH_HOURS, YEAR_HOURS, ninesOf, sayAvailability, sayHours } from "../availability/model/words.ts";
+import {
+  MONTH_HOURS,
+  YEAR_HOURS,
+  ninesOf,
+  sayAvailability,
+  sayHours,
+  sayMilliseconds,
+} from "../availability/model/words.ts";
 import { type Colour, type Paint, table, width } from "./paint.ts";
 
 /** Red below three nines, yellow below four, green from there. */
@@ -236,8 +242,8 @@ function gapRows(plan: Plan, paint: Paint): string[] {
       ["drill", "predicted", "drilled", "runs", ""].map(dim),
       ...plan.gaps.map((gap) => [
         gap.drill,
-        milliseconds(gap.predicted),
-        milliseconds(gap.measured),
+        sayMilliseconds(gap.predicted),
+        sayMilliseconds(gap.measured),
         String(gap.runs),
         gap.agrees
           ? paint("green", "agrees")

@@ -4,7 +4,7 @@
 import { ms, seconds } from "../../base/time.ts";
 import type { IpAddress } from "../../base/addresses.ts";
 import type { Pool, Site, VirtualRouter } from "../../contracts/site.ts";
-import { HOUR, milliseconds } from "./build.ts";
+import { HOUR, sayMilliseconds } from "./words.ts";
 
 export interface Change {
   /** `a second zone for the backends of apps`. */
@@ -61,7 +61,7 @@ export function possibleChanges(
       [name]: { ...one, copies: one.copies + 1, failover: one.failover === 0 ? seconds(30) : one.failover },
     };
     changes.push({
-      what: `a standby of ${name} that takes over in ${milliseconds(dependencies[name]!.failover)}`,
+      what: `a standby of ${name} that takes over in ${sayMilliseconds(dependencies[name]!.failover)}`,
       site: withAvailability(site, { dependencies }),
     });
   }
@@ -101,7 +101,7 @@ function routerChanges(site: Site, name: string, drilled: boolean): Change[] {
   if (nodes.length < 2) return changes;
   if (router.interval > 100 && router.version === 3)
     changes.push({
-      what: `advertisements of ${name} every 100 ms instead of ${milliseconds(router.interval)}`,
+      what: `advertisements of ${name} every 100 ms instead of ${sayMilliseconds(router.interval)}`,
       site: withRouter(site, name, { ...router, interval: ms(100) }),
     });
   const { failover } = site.availability;

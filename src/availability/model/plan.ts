@@ -5,18 +5,12 @@ import { type Analysis, analyse } from "../engine/analysis.ts";
 import { drawNormal } from "../engine/random-variates.ts";
 import type { Literal } from "../engine/tree.ts";
 import { sampleTop } from "../engine/uncertainty.ts";
-import {
-  type EventClass,
-  type EventInfo,
-  type ModelInput,
-  type ServiceTops,
-  type SiteModel,
-  buildSiteModel,
-} from "./build.ts";
+import { buildSiteModel } from "./build.ts";
 import { type PoolCapacity, planCapacity } from "./capacity.ts";
 import { possibleChanges } from "./changes.ts";
 import { ERROR_FACTORS } from "./defaults.ts";
 import { type GapComparison, compareGaps, readMeasured } from "./measured.ts";
+import type { EventClass, EventInfo, ModelInput, ServiceTops, SiteModel } from "./site-model.ts";
 import { routerTimes } from "./times.ts";
 import { YEAR_HOURS } from "./words.ts";
 import { type WindowOutlook, simulateWindows } from "./windows.ts";

@@ -1,4 +1,7 @@
 /** Availabilities and times as people say them. The year has 365 days, the month 30. */
+
+/** Milliseconds, as the site file counts. */
+export const HOUR = 3_600_000;
 export const YEAR_HOURS = 8760;
 export const MONTH_HOURS = 720;
 
@@ -20,6 +23,19 @@ export function sayHours(hours: number): string {
   return seconds < 1e-4 ? "< 0.1 ms" : `${trim(seconds * 1000)} ms`;
 }
 const trim = (value: number): string => String(Number(value.toFixed(2)));
+
+export const sayMilliseconds = (ms: number): string =>
+  ms < 1000
+    ? `${Math.round(ms)} ms`
+    : ms < 120_000
+      ? `${(ms / 1000).toFixed(2)} s`
+      : `${(ms / 60_000).toFixed(1)} min`;
+/** From milliseconds. */
+export const sayDays = (ms: number): string => `${Number((ms / HOUR / 24).toPrecision(3))} d`;
+export const sayPercent = (share: number): string => `${(share * 100).toFixed(1)} %`;
+/** How often a thing fails and how long it is then down, from hours. */
+export const sayRates = (mtbf: number, mttr: number): string =>
+  `every ${Number((mtbf / 24).toPrecision(3))} d, for ${mttr < 1 ? `${Number((mttr * 60).toPrecision(3))} min` : `${Number(mttr.toPrecision(3))} h`}`;
 
 /** A share of time up, from the share down, with two digits of what is missing: `99.9909 %`. */
 export function sayAvailability(unavailability: number): string {

@@ -1,6 +1,6 @@
 /** `nines plan --html`: one file, nothing loaded from elsewhere. The chart of nines, tables, the fault trees. */
 import type { Literal } from "../engine/tree.ts";
-import type { SiteModel } from "../model/build.ts";
+import type { SiteModel } from "../model/site-model.ts";
 import type { Plan, PlannedService } from "../model/plan.ts";
 import { MONTH_HOURS, YEAR_HOURS, ninesOf, sayAvailability, sayHours } from "../model/words.ts";
 
