@@ -23,3 +23,17 @@ export function table(rows: readonly (readonly string[])[], indent = ""): string
     `${indent}${row.map((cell, i) => cell + " ".repeat((widths[i] ?? 0) - width(cell))).join("  ")}`.trimEnd(),
   );
 }
+
+/** Numbers to the right, the first column and `left` ones to the left. */
+export function columns(rows: readonly (readonly string[])[], left: readonly number[] = [0]): string[] {
+  const widths: number[] = [];
+  for (const row of rows) row.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, width(cell))));
+  const pad = (cell: string, i: number): string => {
+    const blanks = " ".repeat((widths[i] ?? 0) - width(cell));
+    return left.includes(i) ? cell + blanks : blanks + cell;
+  };
+  return table(
+    rows.map((row) => row.map(pad)),
+    "  ",
+  );
+}

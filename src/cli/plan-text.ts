@@ -1,13 +1,7 @@
 import type { Plan, PlannedService, TargetVerdict } from "../availability/model/plan.ts";
-import {
-  MONTH_HOURS,
-  YEAR_HOURS,
-  ninesOf,
-  sayAvailability,
-  sayHours,
-  sayMilliseconds,
-} from "../availability/model/words.ts";
-import { type Colour, type Paint, table, width } from "./paint.ts";
+import { MONTH_HOURS, YEAR_HOURS, ninesOf, sayAvailability, sayHours } from "../availability/model/words.ts";
+import { gapRows } from "./gap-text.ts";
+import { type Colour, type Paint, columns } from "./paint.ts";
 
 /** Red below three nines, yellow below four, green from there. */
 const colourOf = (unavailability: number): Colour =>
@@ -23,20 +17,6 @@ export const often = (perYear: number): string =>
       : perYear === 0
         ? "never"
         : `every ${Number((1 / perYear).toPrecision(2))} years`;
-
-/** Numbers to the right, the first column and `left` ones to the left. */
-function columns(rows: readonly (readonly string[])[], left: readonly number[] = [0]): string[] {
-  const widths: number[] = [];
-  for (const row of rows) row.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, width(cell))));
-  const pad = (cell: string, i: number): string => {
-    const blanks = " ".repeat((widths[i] ?? 0) - width(cell));
-    return left.includes(i) ? cell + blanks : blanks + cell;
-  };
-  return table(
-    rows.map((row) => row.map(pad)),
-    "  ",
-  );
-}
 
 /** `nines plan` for people. */
 export function planText(plan: Plan, paint: Paint, options: { inputs: boolean; top: number }): string {
@@ -76,7 +56,7 @@ export function planText(plan: Plan, paint: Paint, options: { inputs: boolean; t
   for (const one of plan.services)
     lines.push(...serviceDetail(one, paint, plan.services.length > 1, options.top));
   section("Capacity", capacityRows(plan, paint));
-  section("Predicted and drilled gaps", gapRows(plan, paint));
+  section("Predicted and drilled gaps", gapRows(plan.gaps, paint));
   if (options.inputs)
     section(
       "What went in",
@@ -228,26 +208,6 @@ function capacityRows(plan: Plan, paint: Paint): string[] {
                 paint(enough ? "green" : "red", `${left} without ${without}`),
               )
               .join(", "),
-      ]),
-    ],
-    [0, 4],
-  );
-}
-
-function gapRows(plan: Plan, paint: Paint): string[] {
-  if (plan.gaps.length === 0) return [];
-  const dim = (text: string): string => paint("dim", text);
-  return columns(
-    [
-      ["drill", "predicted", "drilled", "runs", ""].map(dim),
-      ...plan.gaps.map((gap) => [
-        gap.drill,
-        sayMilliseconds(gap.predicted),
-        sayMilliseconds(gap.measured),
-        String(gap.runs),
-        gap.agrees
-          ? paint("green", "agrees")
-          : paint("red", "differs: the model or the site is not what you think"),
       ]),
     ],
     [0, 4],

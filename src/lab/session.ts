@@ -26,6 +26,8 @@ export interface SessionOptions {
   readonly directory?: string | undefined;
   /** Stay up after the drills, until Ctrl-C. */
   readonly keep?: boolean;
+  /** What whoever asked for the drills has to say about them; told after the table. */
+  readonly comment?: (report: DrillReport) => readonly string[];
   readonly tell: (line: string) => void;
 }
 
@@ -106,6 +108,7 @@ export async function drillSession(options: SessionOptions): Promise<DrillReport
   );
   if (directory !== undefined) writeReport(directory, report, watched);
   tell(`\n${drillTable(report.runs)}\n`);
+  for (const line of options.comment?.(report) ?? []) tell(line);
   for (const line of reasons(report.runs)) tell(line);
   tell(
     `${report.runs.length} runs in ${Math.round((hostClock.monotonic() - begun) / 1000)} s${directory === undefined ? "" : `; report in ${directory}`}`,

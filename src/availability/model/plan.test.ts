@@ -1,5 +1,6 @@
 /* oxlint-disable typescript/no-unnecessary-type-assertion -- the linter sees tests without noUncheckedIndexedAccess */
 import { describe, expect, it } from "vitest";
+import { DRILL_NAMES } from "../../config/schema/lab.ts";
 import { siteSchema, type SiteInput } from "../../config/schema/site.ts";
 import type { DrillReport, DrillRun } from "../../contracts/drills.ts";
 import { analyse } from "../engine/analysis.ts";
@@ -148,10 +149,45 @@ describe("a plan", () => {
     expect(takeover).toMatchObject({ origin: "drilled", value: "3.20 s" });
     expect(plan.inputs.find(({ what }) => what === "takeovers that work")!.value).toBe("87.5 %");
     // 3 s + 609 ms skew - 500 ms + 10 ms predicted; the switchover should have cost nothing.
-    expect(plan.gaps.map(({ drill, predicted, agrees }) => [drill, Math.round(predicted), agrees])).toEqual([
+    expect(
+      plan.gaps.map(({ drill, predicted, agrees }) => [drill, Math.round(predicted ?? Number.NaN), agrees]),
+    ).toEqual([
       ["power-cut", 3119, true],
       ["switchover", 0, false],
     ]);
+  });
+
+  it("predicts the gap of every drill there is", () => {
+    const plan = planSite(site({}), {
+      reports: [report(...DRILL_NAMES.map((name) => run(name, 0)))],
+      deep: false,
+    });
+    expect(plan.gaps.map(({ drill }) => drill)).toEqual(DRILL_NAMES);
+    for (const { why } of plan.gaps) expect(why).not.toBe("");
+  });
+
+  it("knows a gap that lasts as long as its fault, and one that lasts until the checks notice", () => {
+    const dropped = { ...run("forward-drop", 3230), healedAt: 3266 };
+    const killed = (until: number): DrillRun => {
+      const base = run("backend-killed", 40);
+      const [probe] = base.probes;
+      const gaps = [
+        { from: 300, to: 340, error: "refused" },
+        { from: until - 20, to: until, error: "refused" },
+      ];
+      return { ...base, probes: [{ ...probe!, gaps }] };
+    };
+    const check = { tcp: true as const, interval: "500ms", fall: 2, jitter: 0 };
+    const pools = { apps: { backends: { app1: "10.1.0.11:80", app2: "10.1.0.12:80" }, check } };
+    const judge = (...runs: DrillRun[]) =>
+      planSite(site({}, { pools }), { reports: [report(...runs)], deep: false }).gaps;
+    expect(judge(dropped)).toMatchObject([{ predicted: null, measured: 3230, agrees: true }]);
+    expect(judge({ ...dropped, healedAt: 9000 })).toMatchObject([{ agrees: false }]);
+    // 750 ms, and as much as half an interval by when in the interval it dies.
+    expect(judge(killed(953), killed(628))).toMatchObject([
+      { predicted: 750, measured: 790.5, agrees: true },
+    ]);
+    expect(judge(killed(2100))).toMatchObject([{ predicted: 750, agrees: false }]);
   });
 
   it("judges the promise and its credits", () => {

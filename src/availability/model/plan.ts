@@ -9,9 +9,9 @@ import { buildSiteModel } from "./build.ts";
 import { type PoolCapacity, planCapacity } from "./capacity.ts";
 import { possibleChanges } from "./changes.ts";
 import { ERROR_FACTORS } from "./defaults.ts";
-import { type GapComparison, compareGaps, readMeasured } from "./measured.ts";
+import { type GapComparison, compareGaps } from "./gaps.ts";
+import { readMeasured } from "./measured.ts";
 import type { EventClass, EventInfo, ModelInput, ServiceTops, SiteModel } from "./site-model.ts";
-import { routerTimes } from "./times.ts";
 import { YEAR_HOURS } from "./words.ts";
 import { type WindowOutlook, simulateWindows } from "./windows.ts";
 
@@ -78,7 +78,7 @@ export interface Plan {
   readonly services: readonly PlannedService[];
   readonly capacity: readonly PoolCapacity[];
   readonly inputs: readonly ModelInput[];
-  readonly gaps: readonly (GapComparison & { readonly router: string })[];
+  readonly gaps: readonly GapComparison[];
 }
 
 export interface PlanOptions {
@@ -129,11 +129,7 @@ export function planSite(site: Site, options: PlanOptions = {}): Plan & { readon
     services,
     capacity: planCapacity(site),
     inputs: model.inputs,
-    gaps: Object.entries(site.virtualRouters).flatMap(([router, definition]) => {
-      const { detect, skew } = routerTimes(definition);
-      const { move } = site.availability.failover;
-      return compareGaps(options.reports ?? [], { detect, skew, move }).map((gap) => ({ ...gap, router }));
-    }),
+    gaps: compareGaps(site, options.reports ?? []),
     model,
   };
 }

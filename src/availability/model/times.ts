@@ -25,13 +25,26 @@ export function routerTimes(router: VirtualRouter): RouterTimes {
   };
 }
 
-/** Until a dead backend gets no new connections: the mean over when in the interval it dies. */
-export function checkTimes(pool: Pool): { readonly detect: number; readonly words: string } | undefined {
+export interface CheckTimes {
+  /** Until a silent backend gets no new connections: the mean over when in the interval it dies. */
+  readonly detect: number;
+  readonly words: string;
+  /** The same where it refuses, so that no check waits for its timeout. */
+  readonly refused: number;
+  readonly refusedWords: string;
+  /** Half of what the moment within the interval adds or takes. */
+  readonly phase: number;
+}
+
+export function checkTimes(pool: Pool): CheckTimes | undefined {
   const { check } = pool;
   if (check === undefined) return undefined;
-  const detect = (check.fall - 0.5) * check.interval + check.timeout;
+  const refused = (check.fall - 0.5) * check.interval;
   return {
-    detect,
+    detect: refused + check.timeout,
+    refused,
+    refusedWords: `until noticed: ${check.fall} checks every ${check.interval} ms, less half an interval on average`,
+    phase: (check.interval * (1 + check.jitter)) / 2,
     words: `${check.fall} checks every ${check.interval} ms, the last timing out after ${check.timeout} ms`,
   };
 }

@@ -2,7 +2,9 @@ import { type Command, InvalidArgumentError } from "commander";
 import { OperationalError } from "../../base/errors.ts";
 import type { DrillRun } from "../../contracts/drills.ts";
 import { exitStatus } from "../failures.ts";
+import { gapRows } from "../gap-text.ts";
 import { endOfLab } from "../lab-end.ts";
+import { painter } from "../paint.ts";
 
 interface DrillOptions {
   repeat: number;
@@ -75,6 +77,7 @@ export function registerDrill(program: Command): void {
         return;
       }
       const { drillSession } = await import("../../lab/session.ts");
+      const { compareGaps } = await import("../../availability/model/gaps.ts");
       const chosen =
         names.length > 0
           ? drills.filter(({ name }) => names.includes(name))
@@ -87,6 +90,10 @@ export function registerDrill(program: Command): void {
         repeat: options.repeat,
         directory: options.report,
         keep: options.keep ?? false,
+        comment: (drilled) => {
+          const rows = gapRows(compareGaps(loaded.site, [drilled]), painter());
+          return rows.length === 0 ? [] : ["Predicted and drilled gaps", ...rows, ""];
+        },
         tell: options.json === true ? () => {} : (line) => console.log(line),
       }).catch(endOfLab);
       if (options.json === true) console.log(JSON.stringify(report, undefined, 2));
