@@ -56,10 +56,12 @@ function predictions(site: Site, router: VirtualRouter): Readonly<Record<DrillNa
     hang: kernel,
     "adverts-one-way": none("both nodes forward while both are Active"),
     partition: none("both nodes forward while both are Active"),
-    "backend-killed": backendKilled(site),
+    "backend-killed": untilNoticed(site, "refused"),
     "brain-killed": unmoved,
     "both-brains-killed": unmoved,
     "redundancy-killed": kernel,
+    "proxy-killed": { ...released, why: "the node has no proxy left and gives way: skew, then the move" },
+    "proxy-cut": untilNoticed(site, "detect"),
     "flows-killed": handedOver,
     "rolling-upgrade": handedOver,
     "backend-changed": handedOver,
@@ -75,12 +77,13 @@ function predictions(site: Site, router: VirtualRouter): Readonly<Record<DrillNa
   };
 }
 
-/** New connections that meet the dead backend are refused in between others: until the checks notice. */
-function backendKilled(site: Site): Prediction {
+/** New connections that meet what is dead fail in between others: until the checks notice. */
+function untilNoticed(site: Site, how: "refused" | "detect"): Prediction {
   const pool = Object.values(site.pools).find(({ check }) => check !== undefined);
   const times = pool && checkTimes(pool);
   if (times === undefined) return { gap: undefined, why: "no pool has a check, so nobody notices" };
-  return { gap: times.refused, phase: times.phase, why: times.refusedWords, measured: settledOf };
+  const why = `until noticed: ${how === "detect" ? times.words : times.refusedWords}`;
+  return { gap: times[how], phase: times.phase, why, measured: settledOf };
 }
 
 /** For every drill that was run, and every router of the site. */

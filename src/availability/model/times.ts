@@ -43,7 +43,7 @@ export function checkTimes(pool: Pool): CheckTimes | undefined {
   return {
     detect: refused + check.timeout,
     refused,
-    refusedWords: `until noticed: ${check.fall} checks every ${check.interval} ms, less half an interval on average`,
+    refusedWords: `${check.fall} checks every ${check.interval} ms, less half an interval on average`,
     phase: (check.interval * (1 + check.jitter)) / 2,
     words: `${check.fall} checks every ${check.interval} ms, the last timing out after ${check.timeout} ms`,
   };
