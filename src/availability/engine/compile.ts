@@ -7,6 +7,7 @@ import { BDD_TRUE, Bdd } from "./bdd.ts";
 import { findModules, groupPrivateInputs } from "./modules.ts";
 import { DiagramFull } from "./node-table.ts";
 import { HEURISTICS, type Heuristic, type ModuleParts, orderLeaves, splitModules } from "./ordering.ts";
+import { sift } from "./sifting.ts";
 import { type Graph, OP_AND, OP_ATLEAST, OP_EVENT, OP_OR, OP_XOR, simplify } from "./simplify.ts";
 import type { FaultTree, TreeFault } from "./tree.ts";
 
@@ -43,10 +44,19 @@ export interface CompileOptions {
   readonly heuristic?: Heuristic | undefined;
   /** Nodes that a module may take before other orders are tried; then forty times as many. Default 50,000. */
   readonly firstBudget?: number | undefined;
+  /** Reorder from so many nodes on, instead of trying other orders first (a test's cross-check). */
+  readonly siftFrom?: number | undefined;
 }
 
 const DEFAULT_NODE_LIMIT = 8_000_000;
 const FIRST_BUDGET = 50_000;
+/** Where no order fits, nodes are reordered when there are so many, and again when they have doubled. */
+const SIFT_FROM = 20_000;
+/** More than this is not kept while reordering: each round looks at all of it. */
+const SIFT_CEILING = 1_000_000;
+/** Beyond that an exchange of levels takes too many steps for what it may win. */
+const SIFT_LEAVES = 20_000;
+const SIFTINGS = 12;
 /** How many of the attempts are worth another budget. */
 const LATER_ATTEMPTS = 2;
 /** 2^10 small builds at most. */
@@ -118,6 +128,24 @@ function buildModule(
   const ceiling = options.nodeLimit ?? DEFAULT_NODE_LIMIT;
   const mark = bdd.count;
   let order: readonly number[] = parts.leaves;
+  const reordered = (from: number): { order: readonly number[]; edge: number } | undefined => {
+    bdd.limit = Math.min(ceiling, mark + SIFT_CEILING);
+    const { heuristic } = attempts.find(({ pivot: expanded }) => !expanded)!;
+    const first = orderLeaves(graph, parts, heuristic);
+    try {
+      return buildSifting(graph, bdd, parts, levelOf, { firstLevel, order: first, from });
+    } catch (thrown) {
+      if (!(thrown instanceof DiagramFull)) throw thrown;
+      bdd.release(mark);
+      return undefined;
+    } finally {
+      bdd.limit = ceiling;
+    }
+  };
+  if (options.siftFrom !== undefined) {
+    const sifted = reordered(options.siftFrom);
+    if (sifted !== undefined) return { ...sifted, heuristic: preferred };
+  }
   for (let budget = options.firstBudget ?? FIRST_BUDGET; ; budget *= 40) {
     const limit = Math.min(ceiling, mark + budget);
     // Each leaf takes a node before the first gate does.
@@ -140,8 +168,13 @@ function buildModule(
         bdd.release(mark);
       }
     }
+    attempts.sort((one, other) => other.done - one.done);
+    if (budget > (options.firstBudget ?? FIRST_BUDGET) && parts.leaves.length <= SIFT_LEAVES) {
+      const sifted = reordered(SIFT_FROM);
+      if (sifted !== undefined) return { ...sifted, heuristic: preferred };
+    }
     if (limit >= ceiling) break;
-    attempts.sort((one, other) => other.done - one.done).splice(LATER_ATTEMPTS);
+    attempts.splice(LATER_ATTEMPTS);
   }
   bdd.limit = ceiling;
   return { order, edge: undefined, heuristic: preferred };
@@ -237,6 +270,69 @@ function buildGates(
     progress.gates++;
   }
   return edgeOf.get(parts.root) as number;
+}
+
+/**
+ * Gate by gate, and whenever too much has come together, what later gates still need is put into a better
+ * order. Throws DiagramFull where that no longer helps.
+ */
+function buildSifting(
+  graph: Graph,
+  bdd: Bdd,
+  parts: ModuleParts,
+  levelOf: Int32Array,
+  start: { readonly firstLevel: number; readonly order: readonly number[]; readonly from: number },
+): { order: readonly number[]; edge: number } {
+  const { firstLevel } = start;
+  const mark = bdd.count;
+  const ceiling = bdd.limit;
+  let order = start.order;
+  const edgeOf = new Map<number, number>();
+  const placeLeaves = (): void => {
+    order.forEach((leaf, i) => {
+      levelOf[leaf] = firstLevel + i;
+      edgeOf.set(leaf, bdd.node(firstLevel + i, 0, 1));
+    });
+  };
+  const lastUse = new Map<number, number>([[parts.root, parts.gates.length]]);
+  parts.gates.forEach((gate, i) => {
+    for (const input of graph.inputs[gate]!) if (input >> 1 !== parts.root) lastUse.set(input >> 1, i);
+  });
+  bdd.limit = Math.min(ceiling, mark + parts.leaves.length + start.from);
+  placeLeaves();
+  let siftings = 0;
+  for (let i = 0; i < parts.gates.length; i++) {
+    const gate = parts.gates[i]!;
+    const op = graph.op[gate]!;
+    // A wide gate is joined input by input, so that what has come together of it is reordered as well.
+    const steps =
+      op === OP_ATLEAST ? [[...graph.inputs[gate]!]] : Array.from(graph.inputs[gate]!, (one) => [one]);
+    let soFar: number | undefined;
+    for (let at = 0; at < steps.length;) {
+      const inputs = steps[at]!.map((input) => edgeOf.get(input >> 1)! ^ (input & 1));
+      if (soFar !== undefined) inputs.push(soFar);
+      try {
+        soFar = combine(bdd, op, graph.atLeast[gate]!, inputs);
+        at++;
+      } catch (thrown) {
+        if (!(thrown instanceof DiagramFull) || siftings++ >= SIFTINGS) throw thrown;
+        const needed = parts.gates.slice(0, i).filter((one) => lastUse.get(one)! >= i);
+        const roots = needed.map((one) => edgeOf.get(one)!);
+        if (soFar !== undefined) roots.push(soFar);
+        const sifted = sift(bdd, mark, firstLevel, order.length, roots);
+        const before = order;
+        order = Array.from(sifted.order, (old) => before[old]!);
+        needed.forEach((one, n) => edgeOf.set(one, sifted.roots[n]!));
+        if (soFar !== undefined) soFar = sifted.roots.at(-1);
+        const live = bdd.count - mark + parts.leaves.length;
+        if (live * 2 > ceiling - mark) throw thrown;
+        bdd.limit = Math.min(ceiling, mark + Math.max(2 * live, parts.leaves.length + start.from));
+        placeLeaves();
+      }
+    }
+    edgeOf.set(gate, soFar!);
+  }
+  return { order, edge: edgeOf.get(parts.root)! };
 }
 
 function combine(bdd: Bdd, op: number, k: number, inputs: number[]): number {
