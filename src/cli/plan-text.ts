@@ -228,11 +228,15 @@ export function comparisonText(
     const [a, b] = [find(before, name), find(after, name)];
     const change = a && b ? a.unavailability - b.unavailability : 0;
     const verdict =
-      a === undefined || b === undefined || Math.abs(change) < 1e-15
-        ? paint("dim", "the same")
-        : change > 0
-          ? paint("green", `${sayHours(change * YEAR_HOURS)} a year less`)
-          : paint("red", `${sayHours(-change * YEAR_HOURS)} a year more`);
+      a === undefined
+        ? "new"
+        : b === undefined
+          ? paint("yellow", "gone")
+          : Math.abs(change) < 1e-15
+            ? paint("dim", "the same")
+            : change > 0
+              ? paint("green", `${sayHours(change * YEAR_HOURS)} a year less`)
+              : paint("red", `${sayHours(-change * YEAR_HOURS)} a year more`);
     return [
       paint("bold", name),
       say(a),
