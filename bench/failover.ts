@@ -1,29 +1,21 @@
 // `npm run bench:failover`: nines and keepalived (with nftables DNAT) in the same lab, in turn, A B A B.
 // Writes bench/results/failover.json and prints both. Behind --: --quick (2 repeats instead of 10), --repeat N,
-// --aims, --minutes N (starvation too), --only power-cut,switchover, --report (timelines in reports/failover).
-import { mkdirSync, writeFileSync } from "node:fs";
-import { cpus, release } from "node:os";
+// --aims, --minutes N (starvation too), --only power-cut,switchover, --keep (what was measured of others before stays),
+// --report (timelines in reports/failover).
 import { loadSite } from "../src/config/load.ts";
 import type { DrillRun } from "../src/contracts/drills.ts";
 import { allDrills } from "../src/lab/drills/index.ts";
 import { insideLab, repeatInLab } from "../src/lab/outer.ts";
-import { figuresOf, quantile } from "../src/lab/policy.ts";
+import { figuresOf } from "../src/lab/policy.ts";
 import { promisesOf } from "../src/lab/promises.ts";
 import { renderTable } from "../src/lab/report/table.ts";
 import { drillSession } from "../src/lab/session.ts";
+import { type Row, has, numberAfter, ratioOf, rowOf, save, wordAfter } from "./support/results.ts";
 
 const SITE = new URL("../examples/two-tier/site.yaml", import.meta.url).pathname;
-const RESULTS = new URL("./results/", import.meta.url).pathname;
 
-const has = (flag: string): boolean => process.argv.includes(flag);
-const after = (flag: string): number | undefined => {
-  const at = process.argv.indexOf(flag);
-  return at < 0 ? undefined : Number(process.argv[at + 1]);
-};
-const minutes = after("--minutes");
-const only = process.argv.includes("--only")
-  ? (process.argv[process.argv.indexOf("--only") + 1] ?? "").split(",")
-  : undefined;
+const minutes = numberAfter("--minutes");
+const only = wordAfter("--only")?.split(",");
 
 if (!insideLab()) process.exit(await repeatInLab("bench-failover"));
 
@@ -44,21 +36,10 @@ const { runs } = await drillSession({
   siteFile: SITE,
   subjects: ["nines", "keepalived"],
   drills,
-  repeat: after("--repeat") ?? (has("--quick") ? 2 : 10),
+  repeat: numberAfter("--repeat") ?? (has("--quick") ? 2 : 10),
   directory: has("--report") ? "reports/failover" : undefined,
   tell: (line) => console.log(line),
 });
-
-interface Row {
-  readonly case: string;
-  readonly subject: string;
-  readonly metric: string;
-  readonly unit: string;
-  readonly median: number;
-  readonly min: number;
-  readonly max: number;
-  readonly runs: number;
-}
 
 const metrics: readonly { metric: string; unit: string; of: (run: DrillRun) => number }[] = [
   { metric: "gap", unit: "ms", of: (run) => figuresOf(run.probes, run).gap },
@@ -75,32 +56,13 @@ const rows = drills.flatMap(({ name }) =>
   ["nines", "keepalived"].flatMap((subject) => {
     const these = measured(name, subject);
     if (these.length === 0) return [];
-    return metrics.map(({ metric, unit, of }): Row => {
-      const values = these.map(of);
-      const [min, max] = [Math.min(...values), Math.max(...values)];
-      return {
-        case: name,
-        subject,
-        metric,
-        unit,
-        median: quantile(values, 0.5),
-        min,
-        max,
-        runs: these.length,
-      };
-    });
+    return metrics.map(({ metric, unit, of }) => rowOf(name, subject, metric, unit, these.map(of)));
   }),
 );
 const row = (drill: string, subject: string, metric: string): Row | undefined =>
   rows.find((one) => one.case === drill && one.subject === subject && one.metric === metric);
 
-const ratios = drills.flatMap(({ name }) => {
-  const [ours, theirs] = [row(name, "nines", "gap"), row(name, "keepalived", "gap")];
-  if (ours === undefined || theirs === undefined || theirs.median === 0) return [];
-  return [
-    { case: name, metric: "gap", against: "keepalived", value: ours.median / theirs.median, aim: null },
-  ];
-});
+const ratios = drills.flatMap(({ name }) => ratioOf(rows, [name, "gap", "nines", "keepalived"], null));
 
 /** Worst run, not median: an aim that one run in ten misses is missed. */
 const limits: readonly { case: string; metric: string; aim: number }[] = [
@@ -119,10 +81,7 @@ const aims = limits
     return { ...limit, worst: worst ?? null, met: complete && worst !== undefined && worst <= limit.aim };
   });
 
-mkdirSync(RESULTS, { recursive: true });
-const machine = `${cpus().length} x ${cpus()[0]?.model.trim()}, Linux ${release()}, Node ${process.version}`;
-const result = { bench: "failover", date: new Date().toISOString(), machine, rows, ratios, aims };
-writeFileSync(`${RESULTS}failover.json`, `${JSON.stringify(result, undefined, 2)}\n`);
+save("failover", rows, ratios, { aims });
 
 const show = (one: Row | undefined): string =>
   one === undefined ? "-" : `${Math.round(one.median)} (${Math.round(one.min)}-${Math.round(one.max)})`;

@@ -1,5 +1,5 @@
 /** What every bench shares: flags, medians, the file in bench/results, what is printed, aims. */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus, release } from "node:os";
 
 export interface Row {
@@ -11,6 +11,8 @@ export interface Row {
   readonly min: number;
   readonly max: number;
   readonly runs: number;
+  /** Where it was measured before the rest of its file. */
+  readonly date?: string;
 }
 
 export interface Ratio {
@@ -88,13 +90,43 @@ function printTable(lines: readonly (readonly string[])[]): void {
     );
 }
 
+interface More {
+  readonly aims?: readonly { readonly case: string }[];
+  readonly [fact: string]: unknown;
+}
+
+interface Saved {
+  readonly date: string;
+  readonly rows: readonly Row[];
+  readonly ratios: readonly Ratio[];
+  readonly aims?: readonly { readonly case: string }[];
+}
+
+/** Writes bench/results/NAME.json. `--keep`: what the file has of other cases stays, with the date it was measured. */
+export function save(bench: string, rows: readonly Row[], ratios: readonly Ratio[], more: More = {}): void {
+  const results = new URL("../results/", import.meta.url).pathname;
+  mkdirSync(results, { recursive: true });
+  const path = `${results}${bench}.json`;
+  const earlier: Saved | undefined =
+    has("--keep") && existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as Saved) : undefined;
+  const cases = new Set(rows.map((row) => row.case));
+  const other = <T extends { readonly case: string }>(list: readonly T[] = []): T[] =>
+    list.filter((one) => !cases.has(one.case));
+  const machine = `${cpus().length} x ${cpus()[0]?.model.trim()}, Linux ${release()}, Node ${process.version}`;
+  const file = {
+    bench,
+    date: new Date().toISOString(),
+    machine,
+    rows: [...other(earlier?.rows).map((row) => ({ date: earlier?.date, ...row })), ...rows],
+    ratios: [...other(earlier?.ratios), ...ratios],
+    ...more,
+    ...(more.aims === undefined ? {} : { aims: [...other(earlier?.aims), ...more.aims] }),
+  };
+  writeFileSync(path, `${JSON.stringify(file, undefined, 2)}\n`);
+}
+
 /** Prints all, writes bench/results/NAME.json, and under `--aims` names what is missed and ends with 1. */
-export function report(
-  bench: string,
-  rows: readonly Row[],
-  ratios: readonly Ratio[],
-  more: object = {},
-): void {
+export function report(bench: string, rows: readonly Row[], ratios: readonly Ratio[], more: More = {}): void {
   printTable([
     ["case", "metric", "subject", "median (min-max)"],
     ...rows.map((row) => [
@@ -109,11 +141,7 @@ export function report(
     console.log(
       `${name}, ${metric}: ${value.toFixed(2)} x ${against}${aim === null ? "" : ` (aim: at ${atLeast ? "least" : "most"} ${aim})`}`,
     );
-  const results = new URL("../results/", import.meta.url).pathname;
-  mkdirSync(results, { recursive: true });
-  const machine = `${cpus().length} x ${cpus()[0]?.model.trim()}, Linux ${release()}, Node ${process.version}`;
-  const file = { bench, date: new Date().toISOString(), machine, rows, ratios, ...more };
-  writeFileSync(`${results}${bench}.json`, `${JSON.stringify(file, undefined, 2)}\n`);
+  save(bench, rows, ratios, more);
   if (!has("--aims")) return;
   for (const { case: name, metric, against, value, aim, atLeast } of ratios) {
     if (aim === null || (atLeast ? value >= aim : value <= aim)) continue;
