@@ -119,6 +119,9 @@ it("a tracked interface fails while it is missing, down or without a carrier", (
   for (link of [
     { up: false, running: false },
     { up: true, running: false },
+    // The kernel speaks of links more often than they change.
+    { up: true, running: false },
+    { up: true, running: true },
     { up: true, running: true },
   ])
     tracker.linksChanged();

@@ -25,6 +25,8 @@ export class Tracker {
   #stopped = false;
   readonly #timers = new Set<Timer>();
   readonly #probes = new Map<number, AddressProbe>();
+  /** What was told last of each interface: the kernel tells of links more often than they change. */
+  readonly #told = new Map<string, string>();
 
   constructor(tracks: readonly TrackPlan[], options: TrackerOptions) {
     this.#tracks = tracks;
@@ -54,6 +56,8 @@ export class Tracker {
           : link.running
             ? "up"
             : "no carrier";
+      if (this.#told.get(track.name) === reason) continue;
+      this.#told.set(track.name, reason);
       this.#options.onTrack(track.name, reason === "up", reason);
     }
   }
