@@ -11,12 +11,5 @@ export type Backend = Pool["backends"][string];
 export type Check = NonNullable<Pool["check"]>;
 export type Service = Site["services"][string];
 
-export type {
-  Middleware,
-  ProxyReply,
-  ProxyRequest,
-  ProxyResponse,
-  ProxySettings,
-  RouteSettings,
-  TextMatch,
-} from "../config/schema/proxy.ts";
+export type { Middleware, ProxyReply, ProxyRequest, ProxyResponse } from "../config/schema/middleware.ts";
+export type { ProxySettings, RouteSettings, TextMatch } from "../config/schema/proxy.ts";

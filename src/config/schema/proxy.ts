@@ -1,51 +1,8 @@
 import { z } from "zod";
 import { ms, seconds } from "../../base/time.ts";
 import { duration, durationBetween, ipPrefix, name, secret, size } from "./common.ts";
-
-/** What a middleware sees of a request, and may change. Names of fields are lower case. */
-export interface ProxyRequest {
-  readonly method: string;
-  /** Path and query as they go to the backend. */
-  target: string;
-  readonly host: string;
-  readonly scheme: "http" | "https";
-  /** The client's address, after trusted proxies. */
-  readonly client: string;
-  readonly id: string;
-  readonly route: string;
-  header(name: string): string | undefined;
-  setHeader(name: string, value: string): void;
-  removeHeader(name: string): void;
-  /** Called with the backend's response before it goes to the client. */
-  onResponse(edit: (response: ProxyResponse) => void): void;
-}
-
-/** What a middleware sees of a response, and may change. */
-export interface ProxyResponse {
-  readonly status: number;
-  header(name: string): string | undefined;
-  setHeader(name: string, value: string): void;
-  removeHeader(name: string): void;
-}
-
-/** A response made by the proxy itself. */
-export interface ProxyReply {
-  readonly status: number;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: string | Uint8Array;
-}
-
-/** The part of an AbortSignal that a middleware needs; it is one (contracts compile without Node's types). */
-export interface Deadline {
-  readonly aborted: boolean;
-  addEventListener(type: "abort", listener: () => void): void;
-}
-
-/** Returns a reply to answer at once, or nothing to go on. */
-export type Middleware = (
-  request: ProxyRequest,
-  deadline: Deadline,
-) => ProxyReply | undefined | void | Promise<ProxyReply | undefined | void>;
+import type { Middleware } from "./middleware.ts";
+import { tlsSchema } from "./tls.ts";
 
 const fieldName = () =>
   z.string().regex(/^[!#$%&'*+\-.^`|~0-9A-Za-z]+$/, "a header's name, such as x-team (no underscore)");
@@ -329,64 +286,6 @@ export const routeSchema = z
     });
   });
 
-export const acmeSchema = z.strictObject({
-  names: z
-    .array(
-      z
-        .string()
-        .regex(
-          /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$/,
-          "a lower-case host name such as shop.example; a wildcard needs a challenge by DNS, which nines does not answer",
-        ),
-    )
-    .min(1)
-    .max(100)
-    .describe("Host names of the certificate."),
-  acceptTerms: z.literal(true).describe("That you agree to the authority's terms of service."),
-  directory: z
-    .string()
-    .regex(/^https:\/\/[^\s]+$/, "the https URL of an ACME directory")
-    .default("https://acme-v02.api.letsencrypt.org/directory")
-    .describe("The authority's ACME directory; default: Let's Encrypt."),
-  challenge: z
-    .enum(["tls-alpn-01", "http-01"])
-    .default("tls-alpn-01")
-    .describe(
-      "tls-alpn-01: the authority comes to port 443 of this service; http-01: to port 80, where some HTTP service of this site must listen.",
-    ),
-  email: z.string().min(3).optional().describe("Where the authority may write to."),
-  externalAccount: z
-    .strictObject({ id: z.string().min(1), key: secret() })
-    .optional()
-    .describe(
-      "External account binding, where the authority asks for one; the key as it gave it (base64url).",
-    ),
-  authorities: z
-    .string()
-    .min(1)
-    .optional()
-    .describe(
-      "PEM file with what the directory's own certificate is signed by, where that is none of the usual.",
-    ),
-});
-
-export const tlsSchema = z.strictObject({
-  certificates: z
-    .array(z.strictObject({ certificate: z.string().min(1), key: z.string().min(1) }))
-    .default([])
-    .describe("PEM files, read again when they change. The first is for clients that name no server."),
-  acme: acmeSchema
-    .optional()
-    .describe("Ordered and renewed by the node itself (RFC 8555), kept in the state directory."),
-  minVersion: z.enum(["1.2", "1.3"]).default("1.2"),
-  ciphers: z.string().optional().describe("OpenSSL's list for TLS 1.2; default: Node's."),
-  clientAuthorities: z
-    .string()
-    .optional()
-    .describe("PEM file; clients must show a certificate signed by one of them."),
-  clientOptional: z.boolean().default(false).describe("Do not refuse clients without a certificate."),
-});
-
 export const tcpSchema = z.strictObject({
   pool: name().optional().describe("Where connections without a matching server name go."),
   serverNames: z
@@ -513,6 +412,5 @@ export const proxySchema = z
     });
   });
 
-export type AcmeSettings = z.output<typeof acmeSchema>;
 export type ProxySettings = z.output<typeof proxySchema>;
 export type RouteSettings = z.output<typeof routeSchema>;

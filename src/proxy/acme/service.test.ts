@@ -6,7 +6,7 @@ import { seededRandom } from "../../base/random.ts";
 import { seconds } from "../../base/time.ts";
 import { SystemClock } from "../../base/system-clock.ts";
 import { VirtualClock } from "../../base/virtual-clock.ts";
-import { acmeSchema } from "../../config/schema/proxy.ts";
+import { acmeSchema } from "../../config/schema/tls.ts";
 import { makeCertificate, cleanUp, openssl } from "../testing/harness.ts";
 import type { Challenge } from "./messages.ts";
 import type { Order } from "./orders.ts";

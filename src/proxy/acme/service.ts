@@ -4,7 +4,7 @@ import { OperationalError, messageOf } from "../../base/errors.ts";
 import type { Random } from "../../base/random.ts";
 import { type Clock, type Timer, addTime, seconds } from "../../base/time.ts";
 import type { SecretReference } from "../../config/schema/common.ts";
-import type { AcmeSettings } from "../../config/schema/proxy.ts";
+import type { AcmeSettings } from "../../config/schema/tls.ts";
 import type { MetricSample } from "../../contracts/metrics.ts";
 import type { Account, Challenge } from "./messages.ts";
 import type { Order } from "./orders.ts";
