@@ -7,7 +7,7 @@ import { runChild } from "./child.ts";
 import { AddressWatch } from "./proxy-addresses.ts";
 import { ProxyLink } from "./proxy-link.ts";
 import { type WorkerSite, workerSite } from "./proxy-site.ts";
-import { proxyServices } from "./proxy-wishes.ts";
+import { proxyServices } from "./proxy-services.ts";
 
 /** How long a worker that has a successor may take to finish. */
 const LEAVE_WITHIN = ms(30_000);

@@ -8,7 +8,7 @@ import { OrderProcesses } from "../../proxy/acme/orders.ts";
 import { CertificateKeeper } from "../../proxy/acme/service.ts";
 import { DirectoryStore } from "../../proxy/acme/store.ts";
 import type { ChildContext } from "../child.ts";
-import { proxyServices } from "../proxy-wishes.ts";
+import { proxyServices } from "../proxy-services.ts";
 import type { Facts } from "./policy.ts";
 
 /** Where a node keeps what it ordered; the proxy workers read it there. */

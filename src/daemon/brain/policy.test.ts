@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { ip } from "../../base/addresses.ts";
 import { ms } from "../../base/time.ts";
+import { siteSchema } from "../../config/schema/site.ts";
 import type { NodeStatus } from "../../contracts/api.ts";
 import type { BackendStatus } from "../../contracts/forwarding.ts";
 import type { RouterStatus } from "../../contracts/redundancy.ts";
@@ -55,6 +56,23 @@ describe("tracked pools", () => {
     expect(good(backend("one", "down"), backend("two", "down"))).toBe(false);
     expect(good(backend("one", "unknown"), backend("two", "down"))).toBe(true);
     expect(good(backend("one", "up", { admin: "drain" }), backend("two", "down"))).toBe(false);
+  });
+});
+
+describe("services", () => {
+  it("without a virtual router are here where this node listens", () => {
+    const one = siteSchema.parse({
+      site: "shop",
+      nodes: { a: { address: "10.0.0.2" }, b: { address: "10.0.0.3" } },
+      pools: { apps: { backends: { one: "10.0.0.9:80" } } },
+      services: {
+        mine: { listen: "10.0.0.2:80/tcp", proxy: { pool: "apps" } },
+        theirs: { listen: "10.0.0.3:80/tcp", proxy: { pool: "apps" } },
+        everywhere: { listen: "0.0.0.0:81/tcp", proxy: { pool: "apps" } },
+      },
+    });
+    const found = serviceStatuses(facts({ site: one, routers: [] }));
+    expect(found.filter(({ here }) => here).map(({ service }) => service)).toEqual(["mine", "everywhere"]);
   });
 });
 

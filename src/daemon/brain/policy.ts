@@ -4,6 +4,7 @@ import type { BackendStatus } from "../../contracts/forwarding.ts";
 import type { RouterStatus } from "../../contracts/redundancy.ts";
 import type { Listen, Site } from "../../contracts/site.ts";
 import { trackName } from "../../redundancy/plan.ts";
+import { proxyServices } from "../proxy-services.ts";
 
 export interface Facts {
   readonly site: Site;
@@ -143,7 +144,7 @@ export function serviceStatuses(facts: Facts): ServiceStatus[] {
       listen: each.listen.map(listenText),
       kind: each.forward === undefined ? "proxy" : "forward",
       pool: each.forward?.pool,
-      here: router === "" || state === "active",
+      here: router === "" ? proxyServices(facts.site, facts.node)[service] !== undefined : state === "active",
     };
   });
 }
