@@ -6,16 +6,16 @@ import { findProgram } from "./shell.ts";
 const missing = labRefused() ?? ["nft", "conntrack"].find((tool) => findProgram(tool) === undefined);
 const SOAK = new URL("../../bench/soak.ts", import.meta.url).pathname;
 
-describe.skipIf(missing !== undefined)("a minute of connections that come and go", () => {
+describe.skipIf(missing !== undefined)("half a minute of connections that come and go", () => {
   it(
     "while the addresses move to and fro, none is lost and none is left in a table",
     { timeout: 400_000 },
     () => {
       const flags = [
         "--minutes",
-        "1",
+        "0.5",
         "--every",
-        "12",
+        "8",
         "--arrivals",
         "20",
         "--slack",

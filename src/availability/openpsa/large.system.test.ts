@@ -99,18 +99,11 @@ function plan(file: string, ...options: string[]) {
 }
 
 describe("a model of a million basic events", () => {
-  it("under one or gate is analysed exactly", { timeout: TIMEOUT }, () => {
-    const { status, stdout, stderr } = plan(modelFile({ gates: flat("or"), probability: 1e-9 }));
-    expect(stderr).toBe("");
-    expect(stdout).toContain("top: probability 0.000999500");
-    expect(stdout).toContain("1000000 minimal cut sets, by order: 1000000");
-    expect(status).toBe(0);
-  });
-
-  it("is told to programs with every event's importance", { timeout: TIMEOUT }, () => {
+  it("under one or gate is analysed exactly, with every event's importance", { timeout: TIMEOUT }, () => {
     const { status, stdout, stderr } = plan(modelFile({ gates: flat("or"), probability: 1e-9 }), "--json");
     expect(stderr).toBe("");
     expect(stdout).toContain('"exact": true');
+    expect(stdout).toMatch(/"probability": 0\.00099950\d/);
     expect(stdout).toContain('"event":"e99"');
     expect(status).toBe(0);
   });
