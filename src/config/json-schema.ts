@@ -14,6 +14,7 @@ export function siteJsonSchema(): Record<string, unknown> {
       // Our own notes on the schema, which no editor knows.
       delete jsonSchema["expected"];
       delete jsonSchema["secret"];
+      delete jsonSchema["refersTo"];
     },
   });
   return { ...schema, title: "nines site file" };

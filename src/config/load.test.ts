@@ -75,6 +75,42 @@ services:
     ]);
   });
 
+  it("knows a name that nothing has also in an object with another mistake", () => {
+    const report = examine(`
+site: shop
+nodes: { lb1: { address: 10.1.0.2 }, lb2: { address: 10.1.0.3 } }
+virtualRouters:
+  edge:
+    priorities: { lb1: 110, lb3: 100 }
+    members: [{ interface: { lb1: eth0, lb4: eth1 }, vrid: 51, addresses: [10.0.0.1/24, { address: "fe80::1/64" }] }]
+    track: [{ pool: aps, weight: -20 }, { pool: apps, atLeast: 0 }]
+pools:
+  apps: { backends: { app1: 10.1.0.11 }, check: { tcp: true } }
+services:
+  web: { on: egde, listen: 10.0.0.1:80, forward: { pool: app, scheduler: wrr } }
+  shop:
+    listen: 10.0.0.1:81/tcp
+    proxy: { routes: [{ pool: { apps: 95, canary: 5 }, mirror: { pool: x }, compres: true }], tcp: { serverNames: { a.example: b } } }
+availability: { targets: { wbe: { availability: much } } }
+lab: { networks: { front: 10.0.0.0 }, nodes: { lb9: {} } }
+`);
+    expect(lines(report).filter((line) => line.includes("there is no"))).toEqual([
+      '6:29 virtualRouters.edge.priorities.lb3: there is no node "lb3" (did you mean "lb1"?)',
+      '7:41 virtualRouters.edge.members[0].interface.lb4: there is no node "lb4" (did you mean "lb1"?)',
+      '8:21 virtualRouters.edge.track[0].pool: there is no pool "aps" (did you mean "apps"?)',
+      '12:14 services.web.on: there is no virtual router "egde" (did you mean "edge"?)',
+      '12:58 services.web.forward.pool: there is no pool "app" (did you mean "apps"?)',
+      '15:43 services.shop.proxy.routes[0].pool.canary: there is no pool "canary" (pools: apps)',
+      '15:72 services.shop.proxy.routes[0].mirror.pool: there is no pool "x" (pools: apps)',
+      '15:128 services.shop.proxy.tcp.serverNames["a.example"]: there is no pool "b" (pools: apps)',
+      '16:28 availability.targets.wbe: there is no service "wbe" (did you mean "web"?)',
+      '17:48 lab.nodes.lb9: there is no node "lb9" (did you mean "lb1"?)',
+    ]);
+    expect(lines(report)).toContain(
+      "7:76 virtualRouters.edge.members[0].addresses[0]: a virtual address is written without a prefix length: 10.0.0.1, not 10.0.0.1/24",
+    );
+  });
+
   it("never prints a secret that stands in the file", () => {
     const report = examine(
       good.replace(

@@ -8,10 +8,9 @@ const machinesOf = (site: Site): string[] => [
   ...Object.values(site.pools).flatMap(({ backends }) => Object.keys(backends)),
 ];
 
-export const availabilityNames: Check = ({ site, declared, error }) => {
+export const availabilityNames: Check = ({ site, error }) => {
   const { availability } = site;
   const machines = new Set(machinesOf(site));
-  const services = new Set(Object.keys(site.services));
   const known = (names: ReadonlySet<string>, kind: string, name: string, path: Path): void => {
     if (!names.has(name))
       error(["availability", ...path], `there is no ${kind} "${name}"`, suggest(name, names, `${kind}s`));
@@ -22,12 +21,6 @@ export const availabilityNames: Check = ({ site, declared, error }) => {
     for (const [name, { members }] of Object.entries(availability[kind]))
       for (const [index, member] of members.entries())
         known(machines, "node or backend", member, [kind, name, "members", index]);
-  for (const name of Object.keys(availability.capacity))
-    known(declared.pools, "pool", name, ["capacity", name]);
-  for (const name of Object.keys(availability.targets)) known(services, "service", name, ["targets", name]);
-  for (const [name, { services: needy }] of Object.entries(availability.dependencies))
-    for (const [index, service] of (needy ?? []).entries())
-      known(services, "service", service, ["dependencies", name, "services", index]);
 };
 
 export const dependencies: Check = ({ site, error }) => {

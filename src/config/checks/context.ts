@@ -1,7 +1,7 @@
 import type { Finding } from "../explain/issues.ts";
-import { suggest } from "../explain/near.ts";
 import type { Site } from "../schema/site.ts";
 import type { Path } from "../source/positions.ts";
+import type { Declared } from "./references.ts";
 
 /**
  * What a cross-check sees. Where the schema has refused a part of the file, `site` is without it, while
@@ -9,11 +9,7 @@ import type { Path } from "../source/positions.ts";
  */
 export interface CheckContext {
   readonly site: Site;
-  readonly declared: {
-    readonly nodes: ReadonlySet<string>;
-    readonly pools: ReadonlySet<string>;
-    readonly virtualRouters: ReadonlySet<string>;
-  };
+  readonly declared: Declared;
   readonly error: (path: Path, message: string, hint?: string, at?: Finding["at"]) => void;
   readonly warning: (path: Path, message: string, hint?: string, at?: Finding["at"]) => void;
 }
@@ -25,33 +21,15 @@ export interface CheckResult {
   readonly warnings: readonly Finding[];
 }
 
-export function runChecks(checks: readonly Check[], site: Site, raw: unknown): CheckResult {
+export function runChecks(checks: readonly Check[], site: Site, declared: Declared): CheckResult {
   const errors: Finding[] = [];
   const warnings: Finding[] = [];
-  const names = (room: string): ReadonlySet<string> => {
-    const value = (raw as Record<string, unknown> | null)?.[room];
-    return new Set(typeof value === "object" && value !== null ? Object.keys(value) : []);
-  };
   const context: CheckContext = {
     site,
-    declared: { nodes: names("nodes"), pools: names("pools"), virtualRouters: names("virtualRouters") },
+    declared,
     error: (path, message, hint, at) => errors.push({ path, message, hint, at }),
     warning: (path, message, hint, at) => warnings.push({ path, message, hint, at }),
   };
   for (const check of checks) check(context);
   return { errors, warnings };
-}
-
-/** Refuses a name that nothing in the site has. */
-export function mustExist(
-  context: CheckContext,
-  kind: "node" | "pool" | "virtual router",
-  name: string,
-  path: Path,
-  at: Finding["at"] = "value",
-): void {
-  const room = kind === "node" ? "nodes" : kind === "pool" ? "pools" : "virtualRouters";
-  const declared = context.declared[room];
-  if (!declared.has(name))
-    context.error(path, `there is no ${kind} "${name}"`, suggest(name, declared, `${kind}s`), at);
 }

@@ -25,7 +25,6 @@ export const allChecks: readonly Check[] = [
   pools.backends,
   pools.checksOfPools,
   pools.unusedPools,
-  services.serviceNames,
   services.routeWeights,
   services.serviceAddresses,
   services.overlappingListens,

@@ -1,6 +1,6 @@
 import { suggest } from "../explain/near.ts";
 import type { Path } from "../source/positions.ts";
-import { type Check, mustExist } from "./context.ts";
+import type { Check } from "./context.ts";
 
 export const labNames: Check = (context) => {
   const { lab } = context.site;
@@ -15,7 +15,6 @@ export const labNames: Check = (context) => {
       );
   };
   for (const [node, interfaces] of Object.entries(lab.nodes)) {
-    mustExist(context, "node", node, ["lab", "nodes", node], "key");
     for (const [link, { network }] of Object.entries(interfaces))
       plugged(network, ["lab", "nodes", node, link, "network"]);
   }

@@ -4,7 +4,7 @@ import { type DurationMs, ms, seconds } from "../../base/time.ts";
 import { formatDuration } from "../../base/units.ts";
 import type { Site } from "../schema/site.ts";
 import { allVirtualAddresses, interfaceOf, memberAddresses, unusable } from "./addresses.ts";
-import { type Check, type CheckContext, mustExist } from "./context.ts";
+import type { Check, CheckContext } from "./context.ts";
 
 type Router = Site["virtualRouters"][string];
 
@@ -23,7 +23,6 @@ export const priorities: Check = (context) => {
       context.error(path, `${owners.join(" and ")} have priority 255`, "only one node can own the address");
     const seen = new Map<number, string>();
     for (const [node, priority] of Object.entries(router.priorities)) {
-      mustExist(context, "node", node, [...path, node], "key");
       const other = seen.get(priority);
       if (other !== undefined && priority !== 255)
         context.warning(
@@ -100,7 +99,6 @@ export const interfaces: Check = (context) => {
         continue;
       }
       for (const [node, text] of Object.entries(member.interface)) {
-        mustExist(context, "node", node, [...path, node], "key");
         checkInterfaceName(context, text, [...path, node]);
       }
       const without = nodesOf(router).filter((node) => interfaceOf(member, node) === undefined);
@@ -226,8 +224,6 @@ export const peers: Check = (context) => {
       const path = ["virtualRouters", name, "members", index, "peers"];
       if (member.peers && router.transport === "multicast")
         context.warning(path, "peers have no effect with transport: multicast", "transport: unicast", "key");
-      for (const node of Object.keys(member.peers ?? {}))
-        mustExist(context, "node", node, [...path, node], "key");
     }
   }
 };
@@ -241,7 +237,6 @@ export const tracks: Check = (context) => {
       const path = ["virtualRouters", name, "track", index];
       if ("interface" in track) checkInterfaceName(context, track.interface, [...path, "interface"]);
       if ("pool" in track) {
-        mustExist(context, "pool", track.pool, [...path, "pool"]);
         const count = Object.keys(context.site.pools[track.pool]?.backends ?? {}).length;
         if (track.pool in context.site.pools && track.atLeast > count)
           context.error(

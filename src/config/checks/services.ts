@@ -3,7 +3,7 @@ import type { Listen } from "../schema/services.ts";
 import type { Site } from "../schema/site.ts";
 import type { Path } from "../source/positions.ts";
 import { routerAddresses, unusable } from "./addresses.ts";
-import { type Check, mustExist } from "./context.ts";
+import type { Check } from "./context.ts";
 
 type Service = Site["services"][string];
 
@@ -43,13 +43,6 @@ export function poolReferences(name: string, service: Service): PoolReference[] 
   }
   return found;
 }
-
-export const serviceNames: Check = (context) => {
-  for (const [name, service] of servicesOf(context.site)) {
-    if (service.on !== undefined) mustExist(context, "virtual router", service.on, ["services", name, "on"]);
-    for (const { pool, path } of poolReferences(name, service)) mustExist(context, "pool", pool, path);
-  }
-};
 
 export const routeWeights: Check = ({ site, error }) => {
   for (const [name, service] of servicesOf(site)) {

@@ -52,7 +52,7 @@ export function defaultOf(schema: Schema): unknown {
 }
 
 /** What zod registered with describe() and meta(), the outermost first. */
-export function metaOf(schema: Schema, key: "description" | "example" | "secret"): unknown {
+export function metaOf(schema: Schema, key: "description" | "example" | "secret" | "refersTo"): unknown {
   const meta = (schema as unknown as z.ZodType).meta();
   if (meta?.[key] !== undefined) return meta[key];
   const next = inner(schema);

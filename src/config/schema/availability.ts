@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { command, duration, name } from "./common.ts";
+import { command, duration, name, nameOf } from "./common.ts";
 
 const probability = () => z.number().min(0).max(1);
 
@@ -32,7 +32,7 @@ const machineSchema = z.strictObject({
 
 const dependencySchema = z
   .strictObject({
-    services: z.array(name()).optional().describe("Who needs it; default: every service."),
+    services: z.array(nameOf("services")).optional().describe("Who needs it; default: every service."),
     mtbf: duration().optional(),
     mttr: duration().optional(),
     availability: z
@@ -112,8 +112,11 @@ export const availabilitySchema = z
       })
       .prefault({}),
     dependencies: z.record(name(), dependencySchema).default({}),
-    capacity: z.record(name(), capacitySchema).default({}).describe("Per pool."),
-    targets: z.record(name(), targetSchema).default({}).describe("Per service: what is promised."),
+    capacity: z.record(nameOf("pools"), capacitySchema).default({}).describe("Per pool."),
+    targets: z
+      .record(nameOf("services"), targetSchema)
+      .default({})
+      .describe("Per service: what is promised."),
     hooks: z
       .strictObject({
         alert: command().optional(),
@@ -129,7 +132,7 @@ export const availabilitySchema = z
         z.strictObject({
           from: z.iso.datetime({ offset: true }),
           to: z.iso.datetime({ offset: true }),
-          services: z.array(name()).optional(),
+          services: z.array(nameOf("services")).optional(),
           reason: z.string().default("planned maintenance"),
         }),
       )

@@ -7,7 +7,7 @@ import {
   parseIpPort,
   parsePrefix,
 } from "../../base/addresses.ts";
-import type { Result } from "../../base/result.ts";
+import { type Result, fail } from "../../base/result.ts";
 import type { DurationMs } from "../../base/time.ts";
 import { parseDuration, parseSize } from "../../base/units.ts";
 
@@ -27,6 +27,15 @@ function parsed<T>(parse: (text: string) => Result<T>, expected: string) {
 export const duration = () => parsed<DurationMs>(parseDuration, "a duration: 100ms, 3s, 5m, 1h");
 export const size = () => parsed<number>(parseSize, "a size: 512B, 16KiB, 1MiB");
 export const ipAddress = () => parsed<IpAddress>(parseIp, "an IPv4 or IPv6 address");
+/** Installed as /32 or /128: people who come from other programs write the link's prefix length. */
+export const virtualAddress = () =>
+  parsed<IpAddress>((text) => {
+    const [address, length] = text.split("/");
+    const bare = parseIp(address ?? "");
+    return bare.ok && length !== undefined
+      ? fail(`a virtual address is written without a prefix length: ${bare.value}, not ${text}`)
+      : parseIp(text);
+  }, "an IPv4 or IPv6 address");
 export const ipPort = () => parsed<IpPort>(parseIpPort, "address:port; IPv6 in brackets");
 export const ipPrefix = () => parsed<IpPrefix>(parsePrefix, "a prefix such as 10.0.0.0/8");
 
@@ -40,6 +49,12 @@ export const name = () =>
     .string()
     .meta({ expected: "a name" })
     .regex(/^[a-z][a-z0-9-]{0,62}$/i, "a name: a letter, then letters, digits and hyphens, 63 at most");
+
+/** The parts of the site file whose entries others name. */
+export type Named = "nodes" | "pools" | "services" | "virtualRouters";
+
+/** The name of an entry of another part. That it exists is checked wherever it stands: `src/config/checks/references.ts`. */
+export const nameOf = (part: Named) => name().meta({ expected: "a name", refersTo: part });
 
 /** A program and its arguments; no shell. */
 export const command = () => z.array(z.string().min(1)).min(1);

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { duration, ipAddress, ipPrefix, name } from "./common.ts";
+import { duration, ipAddress, ipPrefix, name, nameOf } from "./common.ts";
 
 /** Every drill that `nines drill` knows, in the order in which it runs them. */
 export const DRILL_NAMES = [
@@ -43,7 +43,7 @@ export const labSchema = z
       .record(name(), z.union([ipPrefix().transform((one) => [one]), z.array(ipPrefix()).min(1)]))
       .describe("A bridge each, with its prefixes: `front: 10.0.0.0/24`."),
     nodes: z
-      .record(name(), z.record(interfaceName(), attachment))
+      .record(nameOf("nodes"), z.record(interfaceName(), attachment))
       .default({})
       .describe("Interfaces of nodes that no virtual router names, or that need certain addresses."),
     clients: z

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { ms, seconds } from "../../base/time.ts";
-import { duration, durationBetween, ipPrefix, name, secret, size } from "./common.ts";
+import { duration, durationBetween, ipPrefix, name, nameOf, secret, size } from "./common.ts";
 import type { Middleware } from "./middleware.ts";
 import { tlsSchema } from "./tls.ts";
 
@@ -194,7 +194,7 @@ export const routeSchema = z
       .describe("For metrics and logs; default: the service's name and the route's number."),
     match: matchSchema.prefault({}),
     pool: z
-      .union([name(), z.record(name(), z.int().min(0).max(1_000_000))])
+      .union([nameOf("pools"), z.record(nameOf("pools"), z.int().min(0).max(1_000_000))])
       .optional()
       .describe("A pool, or pools with weights: { stable: 95, canary: 5 }."),
     redirect: z
@@ -262,7 +262,7 @@ export const routeSchema = z
         "true: br, gzip; or a list in the order of preference. zstd needs Node 22.15, and is passed over before.",
       ),
     mirror: z
-      .strictObject({ pool: name(), share: z.number().min(0).max(1).default(1) })
+      .strictObject({ pool: nameOf("pools"), share: z.number().min(0).max(1).default(1) })
       .optional()
       .describe(
         "Sends a copy of requests without a body; the answers are thrown away. At most 64 at once per worker.",
@@ -287,9 +287,9 @@ export const routeSchema = z
   });
 
 export const tcpSchema = z.strictObject({
-  pool: name().optional().describe("Where connections without a matching server name go."),
+  pool: nameOf("pools").optional().describe("Where connections without a matching server name go."),
   serverNames: z
-    .record(z.string(), name())
+    .record(z.string(), nameOf("pools"))
     .default({})
     .describe("TLS server name, or *.example.org, to pool; the TLS itself passes through untouched."),
   balance: balanceSchema.prefault({ scheduler: "least-requests" }),
@@ -305,7 +305,7 @@ export const tcpSchema = z.strictObject({
 /** The layer-7 side of a service. */
 export const proxySchema = z
   .strictObject({
-    pool: name().optional().describe("Short for one route that takes everything."),
+    pool: nameOf("pools").optional().describe("Short for one route that takes everything."),
     routes: z
       .array(routeSchema)
       .optional()

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { ipFamily } from "../../base/addresses.ts";
 import { ms, seconds } from "../../base/time.ts";
-import { command, duration, durationBetween, ipAddress, name } from "./common.ts";
+import { command, duration, durationBetween, ipAddress, nameOf, virtualAddress } from "./common.ts";
 
 const effect = {
   lower: z
@@ -29,7 +29,7 @@ export const trackSchema = z.union([
     ...effect,
   }),
   z.strictObject({
-    pool: name().describe("Fails while the pool has fewer healthy backends than `atLeast`."),
+    pool: nameOf("pools").describe("Fails while the pool has fewer healthy backends than `atLeast`."),
     atLeast: z.int().min(1).default(1),
     ...effect,
   }),
@@ -48,9 +48,9 @@ export const trackSchema = z.union([
 ]);
 
 const memberAddress = z.union([
-  ipAddress(),
+  virtualAddress(),
   z.strictObject({
-    address: ipAddress(),
+    address: virtualAddress(),
     interface: z.string().optional().describe("Install on another interface than the member's."),
     advertise: z.boolean().default(true).describe("false keeps the address out of the advertisement."),
   }),
@@ -58,7 +58,7 @@ const memberAddress = z.union([
 
 export const memberSchema = z.strictObject({
   interface: z
-    .union([z.string().min(1), z.record(name(), z.string().min(1))])
+    .union([z.string().min(1), z.record(nameOf("nodes"), z.string().min(1))])
     .describe("The interface, or one per node where they differ."),
   vrid: z
     .int()
@@ -70,7 +70,7 @@ export const memberSchema = z.strictObject({
     .min(1)
     .describe("The virtual addresses, without a prefix length; IPv4 and IPv6 may mix."),
   peers: z
-    .record(name(), z.array(ipAddress()).min(1))
+    .record(nameOf("nodes"), z.array(ipAddress()).min(1))
     .optional()
     .describe("For transport unicast: the addresses of each node on this link; default: the node's address."),
 });
@@ -82,7 +82,7 @@ const routerFields = z.strictObject({
     .default(3)
     .describe("VRRP version: 3 (RFC 9568) or 2 (RFC 3768, IPv4 and whole seconds only)."),
   priorities: z
-    .record(name(), z.int().min(1).max(255))
+    .record(nameOf("nodes"), z.int().min(1).max(255))
     .describe("Priority per node; 255 is the address owner."),
   interval: durationBetween(ms(10), ms(40950), "10ms to 40950ms")
     .prefault("1s")

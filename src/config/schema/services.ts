@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { type IpAddress, ipFamily, parseIp } from "../../base/addresses.ts";
 import { type Result, fail, ok } from "../../base/result.ts";
-import { ipAddress, name } from "./common.ts";
+import { ipAddress, nameOf } from "./common.ts";
 import { proxySchema } from "./proxy.ts";
 
 export interface Listen {
@@ -39,7 +39,7 @@ const listen = () =>
     });
 
 export const forwardSchema = z.strictObject({
-  pool: name(),
+  pool: nameOf("pools"),
   scheduler: z
     .enum(["maglev", "source", "smooth", "least-connections"])
     .default("maglev")
@@ -103,7 +103,7 @@ export type ProxyService = Omit<Parsed, "forward" | "proxy"> & {
 };
 
 const looseSchema = z.strictObject({
-  on: name()
+  on: nameOf("virtualRouters")
     .optional()
     .describe("The virtual router whose address this is; a proxy may also listen on addresses of the node."),
   listen: z.union([listen().transform((one) => [one]), z.array(listen()).min(1)]),
