@@ -6,7 +6,7 @@ import { type ChildProcess, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type LoadCase, LOAD_CASES, MEMORY_CASES, TINY, driverArgs } from "./proxy/cases.ts";
+import { type LoadCase, LOAD_CASES, MEMORY_CASES, driverArgs } from "./proxy/cases.ts";
 import { LOAD_CORE, cpuOf, family, onCore, stop, untilAnswers } from "./proxy/process.ts";
 import { print, ratiosOf } from "./proxy/report.ts";
 import { type Row, has, report, rowOf } from "./support/results.ts";
@@ -17,9 +17,9 @@ const installed = (tool: string): boolean =>
   tool === "node" || spawnSync("which", [tool], { stdio: "ignore" }).status === 0;
 const wanted = ({ name }: { name: string }): boolean => name.includes(only);
 const quick = has("--quick");
-const seconds = quick ? 2 : 4;
+const seconds = quick ? 2 : 3;
 const rounds = quick ? 3 : 5;
-const idleCount = quick ? 1000 : 4000;
+const idleCount = quick ? 2000 : 4000;
 
 const children = new Set<ChildProcess>();
 const directory = mkdtempSync(join(tmpdir(), "nines-bench-proxy-"));
@@ -99,13 +99,11 @@ async function loads(subjects: readonly Subject[]): Promise<Row[]> {
 /** A process of its own for each, so that memory which earlier work left free hides nothing. */
 async function memory(subjects: readonly Subject[]): Promise<Row[]> {
   const rows: Row[] = [];
-  const warmUp = LOAD_CASES.find(({ name }) => name === TINY);
   for (const one of MEMORY_CASES.filter(wanted)) {
     for (const subject of subjects) {
       const samples = new Samples();
-      for (let i = 0; i < (quick ? 1 : 3); i++) {
+      for (let i = 0; i < (quick ? 1 : 2); i++) {
         const child = await start(subject);
-        warmUp?.load(subject, 1, directory);
         samples.add("memory", "KiB", (await one.memory(subject, child.pid ?? 0, idleCount)) / 1024);
         await stop(child);
       }

@@ -1,5 +1,5 @@
 // What is measured, and how the load for it is made.
-import { spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { LOAD_CORE, family, memoryOf, sleep, speaksHttp2 } from "./process.ts";
@@ -23,7 +23,7 @@ export interface LoadCase {
 
 export interface MemoryCase {
   readonly name: string;
-  /** Bytes per connection that is open and silent. */
+  /** Bytes per further connection that is open and silent, beside a quarter as many. */
   memory(subject: Subject, pid: number, count: number): Promise<number>;
 }
 
@@ -138,9 +138,8 @@ const http2: LoadCase = {
   },
 };
 
-export const TINY = "tiny GET, kept connections";
 export const LOAD_CASES: readonly LoadCase[] = [
-  byWrk(TINY, { path: "/", connections: 64 }),
+  byWrk("tiny GET, kept connections", { path: "/", connections: 64 }),
   byWrk("64 KiB response", { path: "/64k", connections: 32 }),
   byWrk("10 MiB response", { path: "/10m", connections: 8 }),
   byWrk("1 MiB upload", { path: "/upload", connections: 16, upload: 1_048_576 }),
@@ -161,18 +160,29 @@ const SETTLE = 7000;
 const holding = (name: string, mode: "idle" | "idle-websocket"): MemoryCase => ({
   name,
   async memory(subject, pid, count) {
-    const before = memoryOf(family(pid));
-    const args = ["-c", String(LOAD_CORE), process.execPath, ...driverArgs(mode, subject.port, count)];
-    const child = spawn("taskset", args, { stdio: ["ignore", "pipe", "inherit"] });
-    try {
+    const drivers: ChildProcess[] = [];
+    const hold = async (connections: number): Promise<number> => {
+      const args = [
+        "-c",
+        String(LOAD_CORE),
+        process.execPath,
+        ...driverArgs(mode, subject.port, connections),
+      ];
+      const child = spawn("taskset", args, { stdio: ["ignore", "pipe", "inherit"] });
+      drivers.push(child);
       await new Promise<void>((resolve, reject) => {
         child.stdout.on("data", () => resolve());
         child.once("exit", () => reject(new Error(`${subject.name}: ${mode}: connections were refused`)));
       });
       await sleep(SETTLE);
-      return (memoryOf(family(pid)) - before) / count;
+      return memoryOf(family(pid));
+    };
+    try {
+      // What the first ones need once, and what a collector gives back then, is no cost of a further one.
+      const before = await hold(count / 4);
+      return ((await hold(count)) - before) / count;
     } finally {
-      child.kill("SIGKILL");
+      for (const child of drivers) child.kill("SIGKILL");
     }
   },
 });
