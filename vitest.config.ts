@@ -1,7 +1,41 @@
 import { defineConfig } from "vitest/config";
+import { BaseSequencer, type TestSpecification } from "vitest/node";
+
+const systemFiles = ["src/**/*.system.test.ts", "test/**/*.system.test.ts"];
+
+/** They measure time against a bound, or take the processors from everybody: one at a time, and nothing beside them. */
+const alone = [
+  "src/daemon/pair.system.test.ts",
+  "src/daemon/proxy-faults.system.test.ts",
+  "src/daemon/proxy-load.system.test.ts",
+  "src/lab/*.system.test.ts",
+  "src/linux/nftables/fence.system.test.ts",
+  "test/interop/*.system.test.ts",
+];
+
+/** These compute for a minute or more: begun first, they go on beside those that mostly wait. */
+const long = ["simulation.system", "openpsa/large.system", "proxy/differential.system"];
+const rank = ({ moduleId }: TestSpecification): number => {
+  const found = long.findIndex((name) => moduleId.includes(name));
+  return found < 0 ? long.length : found;
+};
+class LongFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    return (await super.sort(files)).sort((a, b) => rank(a) - rank(b));
+  }
+}
+
+/** Needs namespaces, real servers or both. */
+const system = {
+  testTimeout: 60_000,
+  hookTimeout: 60_000,
+  // Real servers, real time, a machine that others use: once more, shown as "(retry x1)", never silently.
+  retry: 1,
+};
 
 export default defineConfig({
   test: {
+    sequence: { sequencer: LongFirst },
     projects: [
       {
         test: {
@@ -19,16 +53,22 @@ export default defineConfig({
         },
       },
       {
-        // Needs namespaces, real servers or both. One file at a time: they measure time.
         test: {
+          ...system,
           name: "system",
-          include: ["src/**/*.system.test.ts", "test/**/*.system.test.ts"],
-          fileParallelism: false,
+          include: systemFiles,
+          exclude: [...alone, "**/node_modules/**"],
+          maxWorkers: 2,
           sequence: { groupOrder: 1 },
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
-          // Real servers, real time, a machine that others use: once more, shown as "(retry x1)", never silently.
-          retry: 1,
+        },
+      },
+      {
+        test: {
+          ...system,
+          name: "system-alone",
+          include: alone,
+          fileParallelism: false,
+          sequence: { groupOrder: 2 },
         },
       },
     ],

@@ -1,59 +1,45 @@
 // `npm test`: sets the machine up, builds, runs the checks and all tests, and ends with a plain count.
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { endOnSignals, endWithNpm, ended, leashed, within } from "./leash.mjs";
 import { setUp } from "./setup.mjs";
 
-setUp({ tests: true });
-
 const scratch = mkdtempSync(join(tmpdir(), "nines-test-"));
-const count = { passed: 0, failed: 0, skipped: 0 };
+process.on("exit", () => {
+  try {
+    rmSync(scratch, { recursive: true, force: true, maxRetries: 5 });
+  } catch {
+    // Those who write there end just now, with this process.
+  }
+});
+endOnSignals();
+endWithNpm();
 
-function checks() {
+const options = { stdio: "inherit", env: { ...process.env, TMPDIR: scratch } };
+const count = { passed: 0, failed: 0, skipped: 0 };
+const started = performance.now();
+const took = (what) => console.log(`${what} after ${Math.round((performance.now() - started) / 1000)} s`);
+
+async function checks() {
   const names = ["types", "lint", "format", "directions", "dead code"];
-  const { status } = spawnSync("node", ["scripts/check.mjs", ...names], { stdio: "inherit" });
+  const status = await ended(leashed([process.execPath, "scripts/check.mjs", ...names], options));
   if (status !== 0) count.failed++;
   else count.passed++;
 }
 
-// Without root the system tests run as the root of a user namespace, where the kernel allows one; what needs more is
-// skipped, and counted.
-const namespace = [
-  "--user",
-  "--map-root-user",
-  "--mount",
-  "--net",
-  "--pid",
-  "--fork",
-  "--kill-child",
-  "--mount-proc",
-];
-const rootless =
-  process.getuid() !== 0 && spawnSync("unshare", [...namespace, "true"]).status === 0
-    ? ["unshare", ...namespace, "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
-    : [];
-
-function vitest(project, within = []) {
-  const output = join(scratch, `${project}.json`);
-  const [program, ...before] = [...within, "npx"];
-  const { status } = spawnSync(
-    program,
-    [
-      ...before,
-      "vitest",
-      "run",
-      "--project",
-      project,
-      "--reporter",
-      "default",
-      "--reporter",
-      "json",
-      "--outputFile.json",
-      output,
-    ],
-    { stdio: "inherit" },
-  );
+async function vitest(name, projects, namespaces) {
+  const output = join(scratch, `${name}.json`);
+  const reporters = ["--reporter", "default", "--reporter", "json", "--outputFile.json", output];
+  const run = [
+    process.execPath,
+    "node_modules/vitest/vitest.mjs",
+    "run",
+    "--project",
+    projects,
+    ...reporters,
+  ];
+  const status = await ended(leashed([...namespaces, ...run], options));
   let result;
   try {
     result = JSON.parse(readFileSync(output, "utf8"));
@@ -65,11 +51,13 @@ function vitest(project, within = []) {
   count.skipped += result.numPendingTests + result.numTodoTests;
   // A file that could not be loaded counts no test, and must not look like a pass.
   if (status !== 0 && result.numFailedTests === 0) count.failed++;
+  took(`${name} tests done`);
 }
 
-checks();
-vitest("unit");
-vitest("system", rootless);
-rmSync(scratch, { recursive: true, force: true });
+await setUp({ tests: true, meanwhile: checks });
+await vitest("unit", "unit", within());
+// Without root they run as the root of a user namespace, where the kernel allows one; what needs more is skipped,
+// and counted.
+await vitest("system", "system*", within({ network: true }));
 console.log(`${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped`);
 process.exit(count.failed === 0 && count.passed > 0 ? 0 : 1);
