@@ -1,8 +1,4 @@
 import { defineConfig } from "vitest/config";
-import { BaseSequencer, type TestSpecification } from "vitest/node";
-
-const systemFiles = ["src/**/*.system.test.ts", "test/**/*.system.test.ts"];
-
 /** They measure time against a bound, or take the processors from everybody: one at a time, and nothing beside them. */
 const alone = [
   "src/daemon/pair.system.test.ts",
@@ -13,17 +9,12 @@ const alone = [
   "test/interop/*.system.test.ts",
 ];
 
-/** These compute for a minute or more: begun first, they go on beside those that mostly wait. */
-const long = ["simulation.system", "openpsa/large.system", "proxy/differential.system"];
-const rank = ({ moduleId }: TestSpecification): number => {
-  const found = long.findIndex((name) => moduleId.includes(name));
-  return found < 0 ? long.length : found;
-};
-class LongFirst extends BaseSequencer {
-  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    return (await super.sort(files)).sort((a, b) => rank(a) - rank(b));
-  }
-}
+/** They only compute, for a minute or more: `npm test` runs them beside those that mostly wait. */
+const compute = [
+  "src/availability/openpsa/*.system.test.ts",
+  "src/proxy/differential.system.test.ts",
+  "src/redundancy/simulation/simulation.system.test.ts",
+];
 
 /** Needs namespaces, real servers or both. */
 const system = {
@@ -35,7 +26,6 @@ const system = {
 
 export default defineConfig({
   test: {
-    sequence: { sequencer: LongFirst },
     projects: [
       {
         test: {
@@ -55,11 +45,20 @@ export default defineConfig({
       {
         test: {
           ...system,
-          name: "system",
-          include: systemFiles,
-          exclude: [...alone, "**/node_modules/**"],
-          maxWorkers: 2,
+          name: "compute",
+          include: compute,
+          fileParallelism: false,
           sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        test: {
+          ...system,
+          name: "system",
+          include: ["src/**/*.system.test.ts", "test/**/*.system.test.ts"],
+          exclude: [...alone, ...compute, "**/node_modules/**"],
+          maxWorkers: 2,
+          sequence: { groupOrder: 2 },
         },
       },
       {
@@ -68,7 +67,7 @@ export default defineConfig({
           name: "system-alone",
           include: alone,
           fileParallelism: false,
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 3 },
         },
       },
     ],
