@@ -1,18 +1,24 @@
 // `npm test`: sets the machine up, builds, runs the checks and all tests, and ends with a plain count.
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { endOnSignals, endWithNpm, ended, leashed, within } from "./leash.mjs";
 import { setUp } from "./setup.mjs";
 
-const scratch = mkdtempSync(join(tmpdir(), "nines-test-"));
-process.on("exit", () => {
+const remove = (path) => {
   try {
-    rmSync(scratch, { recursive: true, force: true, maxRetries: 5 });
+    rmSync(path, { recursive: true, force: true, maxRetries: 5 });
   } catch {
-    // Those who write there end just now, with this process.
+    // Another user's, or of those who end just now, with this process.
   }
-});
+};
+// What a run left there that was ended by kill -9.
+for (const name of readdirSync(tmpdir())) {
+  const pid = /^nines-test-(\d+)-/.exec(name)?.[1];
+  if (pid !== undefined && !existsSync(`/proc/${pid}`)) remove(join(tmpdir(), name));
+}
+const scratch = mkdtempSync(join(tmpdir(), `nines-test-${process.pid}-`));
+process.on("exit", () => remove(scratch));
 endOnSignals();
 endWithNpm();
 
