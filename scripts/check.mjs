@@ -1,4 +1,4 @@
-// `npm run check`: everything that needs neither root nor a server. Types first, the rest side by side.
+// `npm run check`: everything that needs neither root nor a server.
 import { spawn } from "node:child_process";
 
 const steps = [
@@ -29,8 +29,16 @@ function run([name, command, args]) {
   });
 }
 
+/** The long ones beside the short ones, which follow each other: two cores are busy, and not more than that. */
+async function lane(names) {
+  const good = [];
+  for (const step of steps) if (names.includes(step[0])) good.push(await run(step));
+  return good.every(Boolean);
+}
+
 // `check.mjs types lint` runs only those.
 const wanted = process.argv.slice(2);
-const [types, ...others] = steps.filter(([name]) => wanted.length === 0 || wanted.includes(name));
-const good = [await run(types), ...(await Promise.all(others.map(run)))];
+const lanes = [["unit"], ["types"], ["lint", "format", "directions", "dead code"]];
+const chosen = lanes.map((names) => names.filter((name) => wanted.length === 0 || wanted.includes(name)));
+const good = await Promise.all(chosen.map(lane));
 process.exit(good.every(Boolean) ? 0 : 1);

@@ -80,6 +80,7 @@ runChild(async (context) => {
       const ask = (request: FlushRequest): boolean => link.send(request);
       link.send({ type: "ready", pid: process.pid, digest: service.digest });
       link.send(service.status());
+      for (const event of service.standing) link.send(event);
       return {
         decode: decodeFromNode,
         message: (message) => {

@@ -1,4 +1,5 @@
-import { spawnSync } from "node:child_process";
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
 import type { DrillReport } from "../contracts/drills.ts";
 import { labRefused } from "./outer.ts";
@@ -10,15 +11,15 @@ const CLI = new URL("../cli/main.ts", import.meta.url).pathname;
 
 describe.skipIf(refused !== undefined)("two nodes, each Active for a router of its own", () => {
   // Each in a lab of its own: after a hand-over one node may keep both.
-  it.each(["switchover", "power-cut"])(
+  it.concurrent.each(["switchover", "power-cut"])(
     "lose no established connection: %s",
     { timeout: 120_000 },
-    (drill) => {
-      const { stdout, stderr } = spawnSync(
+    async (drill) => {
+      const { stdout, stderr } = await promisify(execFile)(
         process.execPath,
         ["--import", import.meta.resolve("tsx"), CLI, "drill", SITE, drill, "--json"],
-        { encoding: "utf8", maxBuffer: 2 ** 27 },
-      );
+        { maxBuffer: 2 ** 27 },
+      ).catch((error: unknown) => error as { stdout: string; stderr: string });
       expect(stderr).toBe("");
       const [run] = (JSON.parse(stdout) as DrillReport).runs;
       const owners = (address: string): string[] =>

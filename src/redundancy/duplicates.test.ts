@@ -67,6 +67,15 @@ describe("a second owner of an address", () => {
     await stay(50_000);
     expect(asked).toBe(before);
   });
+  it("is gone when the router is, whatever is still being asked", async () => {
+    now = 1000;
+    answer = foreign;
+    await stay(5000);
+    watch.end();
+    expect(told).toEqual([`10.0.0.1 ${foreign} while Active`, "10.0.0.1 gone"]);
+    watch.end();
+    expect(told).toHaveLength(2);
+  });
   it("is found once a minute, should it come later", async () => {
     now = 1000;
     await stay(10_000);

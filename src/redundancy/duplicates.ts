@@ -51,10 +51,8 @@ export class DuplicateWatch {
 
   look(now: MonotonicMs, facts: DuplicateFacts): void {
     if (facts.state !== "active") {
-      this.#activeSince = undefined;
       this.#nextAt = undefined;
-      for (const address of this.#known.keys()) this.#ports.gone(address);
-      this.#known.clear();
+      this.end();
       if (facts.state === "backup" && !facts.heard && !this.#askedBefore) {
         this.#askedBefore = true;
         void this.#ask(facts.placed).then((answers) => {
@@ -77,6 +75,13 @@ export class DuplicateWatch {
       this.#asking = false;
       if (this.#activeSince === held) this.#answered(now, answers);
     });
+  }
+
+  /** The address is not this node's any more. */
+  end(): void {
+    this.#activeSince = undefined;
+    for (const address of this.#known.keys()) this.#ports.gone(address);
+    this.#known.clear();
   }
 
   #answered(now: MonotonicMs, answers: ReadonlyMap<IpAddress, MacAddress>): void {

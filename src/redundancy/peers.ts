@@ -21,7 +21,7 @@ export interface PeersOptions {
 /** The other nodes of this node's virtual routers: their hellos, their messages, and whether they run the same site. */
 export class Peers {
   readonly #options: PeersOptions;
-  readonly #digests = new Map<string, { digest: string; at: MonotonicMs; differs: boolean }>();
+  readonly #digests = new Map<string, { digest: string; at: MonotonicMs }>();
   #nodes: NodesService | undefined;
   #digest = "";
 
@@ -102,18 +102,15 @@ export class Peers {
   #compare(node: string, digest: string): void {
     const { clock, telling } = this.#options;
     const differs = digest !== this.#digest;
-    const before = this.#digests.get(node);
-    this.#digests.set(node, { digest, at: clock.monotonic(), differs });
-    if ((before?.differs ?? false) === differs) return;
-    const reason = differs
-      ? `${node} runs another site file than this node`
-      : `${node} runs the same site file`;
-    const fields = { reason, node, digest, own: this.#digest };
-    if (differs) telling.count("sites_differ");
-    telling.event(
-      differs ? "error" : "info",
-      differs ? "redundancy.site_differs" : "redundancy.site_agrees",
-      fields,
-    );
+    this.#digests.set(node, { digest, at: clock.monotonic() });
+    const key = `site of ${node}`;
+    if (telling.lasts(key) === differs) return;
+    const fields = { node, digest, own: this.#digest };
+    if (differs) {
+      telling.count("sites_differ");
+      const reason = `${node} runs another site file than this node`;
+      telling.begins(key, "error", "redundancy.site_differs", { reason, ...fields });
+    } else
+      telling.ends(key, "redundancy.site_agrees", { reason: `${node} runs the same site file`, ...fields });
   }
 }

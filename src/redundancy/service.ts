@@ -179,6 +179,11 @@ export class RedundancyService {
     return { type: "status", routers, counters: this.#telling.counters, ...(flows && { flows }) };
   }
 
+  /** What lasts, for a brain that was not there when it began. */
+  get standing(): Telling["standing"] {
+    return this.#telling.standing;
+  }
+
   /**
    * The end. `release`: every router is handed over or released with priority 0, addresses and tables go.
    * `leave`: the kernel keeps everything for the process that comes next, and the other nodes wait for it a while.
@@ -315,7 +320,7 @@ export class RedundancyService {
   async #end(name: string): Promise<void> {
     const running = this.#routers.get(name);
     if (!running) return;
-    const { runner, keeper, tracker } = running;
+    const { runner, keeper, duplicates, tracker } = running;
     tracker.stop();
     await new Promise<void>((resolve) => {
       this.#ended.set(name, resolve);
@@ -324,6 +329,7 @@ export class RedundancyService {
     this.#ended.delete(name);
     runner.close();
     this.#routers.delete(name);
+    duplicates.end();
     await keeper.dispose();
   }
 
@@ -380,19 +386,24 @@ export class RedundancyService {
   }
   #duplicates(router: string): DuplicateWatch {
     const telling = this.#telling;
+    const key = (address: IpAddress): string => `duplicate of ${address} in ${router}`;
     return new DuplicateWatch({
       ask: ({ ifindex, address, mac }) => this.#ask(ifindex, address, mac),
       found: (address, mac, when) => {
-        this.#telling.count("duplicate_addresses");
+        telling.count("duplicate_addresses");
         const reason = `${mac} answers for it, too`;
-        telling.event("warn", "redundancy.duplicate_address", { router, address, mac, when, reason });
-      },
-      gone: (address) =>
-        telling.event("info", "redundancy.duplicate_gone", {
+        telling.begins(key(address), "warn", "redundancy.duplicate_address", {
           router,
           address,
-          reason: "nobody else answers for it",
-        }),
+          mac,
+          when,
+          reason,
+        });
+      },
+      gone: (address) => {
+        const reason = "nobody else answers for it";
+        telling.ends(key(address), "redundancy.duplicate_gone", { router, address, reason });
+      },
     });
   }
   #lookForDuplicates(now: MonotonicMs): void {

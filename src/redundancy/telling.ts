@@ -8,6 +8,8 @@ const MOST_KINDS = 200;
 
 type Fields = Readonly<Record<string, unknown>>;
 
+type TellingEvent = Extract<RedundancyToBrain, { type: "event" }>;
+
 /** What the redundancy process says of itself: counters, and events for the log and the brain alike. */
 export class Telling {
   readonly #clock: Clock;
@@ -15,6 +17,7 @@ export class Telling {
   readonly #toBrain: (message: RedundancyToBrain) => void;
   readonly #counters: Record<string, number> = {};
   readonly #problems = new Map<string, MonotonicMs>();
+  readonly #standing = new Map<string, TellingEvent>();
 
   constructor(clock: Clock, log: Log, toBrain: (message: RedundancyToBrain) => void) {
     this.#clock = clock;
@@ -31,6 +34,20 @@ export class Telling {
   event(level: "info" | "warn" | "error", event: string, fields: Fields): void {
     this.#log[level]({ event, ...fields });
     this.#toBrain({ type: "event", event, fields });
+  }
+  /** What lasts is told to a brain that connects later, too, until it `ends`. `key` is unique among what lasts. */
+  begins(key: string, level: "warn" | "error", event: string, fields: Fields): void {
+    this.#standing.set(key, { type: "event", event, fields });
+    this.event(level, event, fields);
+  }
+  ends(key: string, event: string, fields: Fields): void {
+    if (this.#standing.delete(key)) this.event("info", event, fields);
+  }
+  lasts(key: string): boolean {
+    return this.#standing.has(key);
+  }
+  get standing(): readonly TellingEvent[] {
+    return [...this.#standing.values()];
   }
   problem(what: string, reason: string): void {
     this.count("problems");

@@ -184,7 +184,7 @@ export class RedundancyLink {
     if (this.#up) this.#context.log.warn({ event: "redundancy.link_lost", reason });
     this.#up = false;
     this.#routers = undefined;
-    // It asks anew when it is back.
+    // Told anew when it is back.
     this.#duplicates.clear();
     this.#flows = undefined;
     for (const waiting of this.#waiting.values())
