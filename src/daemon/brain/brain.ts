@@ -72,7 +72,7 @@ export class Brain {
     rooms.changed.fire = () => this.#changed();
     this.#scripts = new ScriptWatcher(context.clock, () => this.#changed());
     this.#proxies = new ProxyWorkers(context, () => this.#changed());
-    this.#certificates = new NodeCertificates(context, this.#proxies);
+    this.#certificates = new NodeCertificates(context, rooms.file.site.site, this.#proxies);
     this.#link = new RedundancyLink(
       context,
       () => this.#plan(),
@@ -101,6 +101,7 @@ export class Brain {
   async #begin(): Promise<void> {
     const { log, runtime } = this.#context;
     this.#control.update(this.#file.site);
+    void this.#certificates.useSite(this.#file.site);
     for (const warning of this.#file.warnings) log.warn({ event: "site.warning", reason: warning });
     this.#api = createServer(this.#handler);
     await listenUnix(this.#api, join(runtime, "control.sock"), { replace: this.#context.successor });
@@ -173,6 +174,7 @@ export class Brain {
       stateProblem: this.#stateProblem,
       controlProblem: this.#control.problem(),
       certificates: this.#certificates.problems(),
+      sharingProblem: this.#certificates.sharingProblem(),
     };
   }
 
@@ -251,6 +253,7 @@ export class Brain {
       this.#health.update(file.site);
       this.#accounts.useSite(file.site);
       this.#control.update(file.site);
+      void this.#certificates.useSite(file.site);
       this.#scripts.update(file.site, context.node);
       this.#apply();
       this.#proxies.site(file.digest);

@@ -42,6 +42,8 @@ export interface Facts {
     readonly reason: string;
     readonly critical: boolean;
   }[];
+  /** Why certificates are not shared with the other nodes although the site asks for it. */
+  readonly sharingProblem?: string | undefined;
 }
 
 export interface Verdict {
@@ -65,6 +67,8 @@ export const ALARMS = {
   state_unwritable: "the state directory cannot be written: a restart may go on with an older site",
   control_closed: "the control API cannot listen on TCP: certificate, token or address",
   certificate_failing: "a certificate could not be ordered or renewed, and is missing or ends within 14 days",
+  certificates_apart:
+    "certificates cannot be shared with the other nodes: keys or address; this node goes on alone",
   accounts_failing: "what is measured cannot be written to disk: `nines slo` will not know of it",
   site_rejected: "the site file on disk is wrong, or could not be read; the last good one runs",
 } as const;
@@ -193,6 +197,7 @@ export function alarms(facts: Facts): Alarm[] {
   if (facts.controlProblem) raise("control_closed", "warning", "", facts.controlProblem);
   for (const { service, reason, critical } of facts.certificates ?? [])
     raise("certificate_failing", critical ? "critical" : "warning", service, reason);
+  if (facts.sharingProblem) raise("certificates_apart", "warning", "", facts.sharingProblem);
   if (facts.accountsProblem) raise("accounts_failing", "warning", "", facts.accountsProblem);
   if (facts.siteProblem !== "") raise("site_rejected", "warning", "", facts.siteProblem);
   return found;
