@@ -69,7 +69,7 @@ const CONNECTIONS = 32;
 const TELL_EVERY = seconds(10);
 const PATH = "/v1/certificates";
 
-export const PEER_REFUSALS = ["tls", "not_a_peer", "message"] as const;
+export const PEER_REFUSALS = ["tls", "too_many", "not_a_peer", "message"] as const;
 type Refusal = (typeof PEER_REFUSALS)[number];
 
 export class CertificatePeers {
@@ -95,13 +95,21 @@ export class CertificatePeers {
     // Loaded where a site asks for it only: an idle node pays for TLS otherwise.
     const { createServer } = await import("node:https");
     if (this.#closed) return;
-    const limits = { headersTimeout: 5000, requestTimeout: 5000, connectionsCheckingInterval: 1000 };
+    const limits = {
+      handshakeTimeout: 5000,
+      headersTimeout: 5000,
+      requestTimeout: 5000,
+      connectionsCheckingInterval: 1000,
+    };
     try {
       const server = createServer({ ...listenForNodes(keys), ...limits }, (request, response) => {
         void this.#answer(request, response);
       });
       server.maxConnections = CONNECTIONS;
       server.on("tlsClientError", (error) => this.#refuse("tls", "?", messageOf(error)));
+      server.on("drop", () =>
+        this.#refuse("too_many", "?", `more than ${CONNECTIONS} connections at a time`),
+      );
       await new Promise<void>((done, failed) => {
         server.once("error", failed);
         server.listen({ host: listen.address, port: listen.port }, () => {
