@@ -3,24 +3,22 @@ import { OperationalError, messageOf } from "../../base/errors.ts";
 import type { Random } from "../../base/random.ts";
 import { type Clock, type MonotonicMs, type Timer, addTime, seconds } from "../../base/time.ts";
 import type { SecretReference } from "../../config/schema/common.ts";
-import type { AcmeSettings } from "../../config/schema/tls.ts";
 import type { MetricSample } from "../../contracts/metrics.ts";
 import { accountOf, keptOf, lostAccountOf, pairOf, troubleOf } from "./kept.ts";
 import type { Challenge } from "./messages.ts";
 import type { Order } from "./orders.ts";
 import type { CertificatePeer, CertificatePeers, PeerHost } from "./peers.ts";
 import { leftTo, notTaken } from "./policy-peers.ts";
-import { type Kept, type Trouble, dueAt } from "./policy-renewal.ts";
+import { dueAt } from "./policy-renewal.ts";
+import {
+  type CertificateProblem,
+  type CertificateWish,
+  type Known,
+  problemOf,
+  samplesOf,
+} from "./policy-report.ts";
 import { type AcmeStore, accountName, certificateName, troubleName } from "./store.ts";
 import type { PeerState } from "./wire-peers.ts";
-
-/** A certificate that a service wants. */
-export interface CertificateWish {
-  readonly service: string;
-  readonly settings: AcmeSettings;
-  /** Whether the authority would find this node: the service's address is here. */
-  readonly here: boolean;
-}
 
 export interface CertificateKeeperOptions {
   readonly clock: Clock;
@@ -37,24 +35,8 @@ export interface CertificateKeeperOptions {
   readonly notice: (event: string, fields: Record<string, unknown>) => void;
 }
 
-interface Known {
-  kept: Kept | undefined;
-  /** What the file held when it was read last. */
-  text: string | undefined;
-  trouble: Trouble | undefined;
-  /** Drawn once, so that the day does not move with every look. */
-  readonly chance: number;
-  orders: number;
-  failed: number;
-  /** How often another node's was taken. */
-  received: number;
-}
-
 /** Another node, or a person, may put a certificate into the store: it is looked at this often. */
 const LOOK_EVERY = seconds(10);
-/** A certificate that ends within this while orders fail is an alarm. */
-const ALARM_WITHIN = 14 * 86_400_000;
-
 /** What another node's order has the authority find; longer than any order, should that node die meanwhile. */
 const CHALLENGES_FOR = seconds(360);
 
@@ -326,72 +308,14 @@ export class CertificateKeeper implements PeerHost {
     await store.write(accountName(directory), JSON.stringify(offered));
   }
 
-  /** What an operator must know: a certificate that is missing or ends soon while it cannot be ordered. */
-  problems(): { readonly service: string; readonly reason: string; readonly critical: boolean }[] {
+  problems(): CertificateProblem[] {
     const now = this.#options.clock.wall();
-    return this.#wishes.flatMap(({ service, here, settings }) => {
-      const { kept, trouble } = this.#of(service);
-      const left = kept === undefined ? 0 : kept.notAfter - now;
-      const name = settings.names[0];
-      const state =
-        kept === undefined
-          ? `there is no certificate for ${name}`
-          : left <= 0
-            ? `the certificate for ${name} has ended`
-            : `the certificate for ${name} ends in ${Math.ceil(left / 86_400_000)} days`;
-      if (trouble !== undefined && (trouble.failures > 0 || trouble.reason !== "") && left < ALARM_WITHIN)
-        return [{ service, critical: left <= 0, reason: `${state}: ${trouble.reason}` }];
-      if (!here && left <= 0)
-        return [
-          {
-            service,
-            critical: false,
-            reason: `${state}, and the authority would not find this node: ${
-              this.#peers === undefined
-                ? "it is ordered when the address comes, or put it into the store"
-                : "the node that has the address orders it and hands it over"
-            }`,
-          },
-        ];
-      return [];
-    });
+    return this.#wishes.flatMap(
+      (wish) => problemOf(wish, this.#of(wish.service), now, this.#peers !== undefined) ?? [],
+    );
   }
-
   samples(): MetricSample[] {
-    return this.#wishes.flatMap(({ service }): MetricSample[] => {
-      const { kept, trouble, orders, failed, received } = this.#of(service);
-      const labels = { service };
-      return [
-        {
-          name: "nines_proxy_certificate_expiry_seconds",
-          help: "When an ordered certificate ends, in seconds since 1970; 0 while there is none.",
-          kind: "gauge",
-          labels,
-          value: kept === undefined ? 0 : kept.notAfter / 1000,
-        },
-        {
-          name: "nines_proxy_certificate_failures",
-          help: "Orders that failed since the last good one; the alarm has the last reason.",
-          kind: "gauge",
-          labels,
-          value: trouble?.failures ?? 0,
-        },
-        ...(["ordered", "failed"] as const).map((result): MetricSample => ({
-          name: "nines_proxy_certificate_orders_total",
-          help: "Certificates ordered, by result.",
-          kind: "counter",
-          labels: { ...labels, result },
-          value: result === "failed" ? failed : orders - failed,
-        })),
-        {
-          name: "nines_proxy_certificates_received_total",
-          help: "Certificates taken from other nodes of the site.",
-          kind: "counter",
-          labels,
-          value: received,
-        },
-      ];
-    });
+    return this.#wishes.flatMap(({ service }) => samplesOf(service, this.#of(service)));
   }
 }
 
