@@ -291,6 +291,20 @@ describe("what is tracked", () => {
     bench.send({ ...out, by: 0 });
     expect(effectivePriority(bench.plan, bench.state.failing)).toBe(110);
   });
+  it.each([true, false])("enabled again it goes back by itself only with preemption (%s)", (preempt) => {
+    const bench = new Bench({ priority: 110, preempt }).active();
+    bench.send({ type: "lower", name: MAINTENANCE, by: 254, reason: "drained" });
+    bench.peer();
+    bench.send({ type: "switchover", id: 7 });
+    bench.hear(100);
+    expect(bench.state.name).toBe("backup");
+    bench.send({ type: "lower", name: MAINTENANCE, by: 0, reason: "" });
+    for (let i = 0; i < 10; i++) {
+      bench.after(100);
+      if (bench.state.name === "backup") bench.hear(100);
+    }
+    expect(bench.state.name).toBe(preempt ? "active" : "backup");
+  });
   it("taken out before its start it does not preempt, and still takes over when nobody is left", () => {
     const bench = new Bench({ priority: 110, preempt: true });
     bench.send({ type: "lower", name: MAINTENANCE, by: 254, reason: "drained" });
