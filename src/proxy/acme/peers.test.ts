@@ -7,6 +7,8 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { ip } from "../../base/addresses.ts";
 import { seededRandom } from "../../base/random.ts";
 import { SystemClock } from "../../base/system-clock.ts";
+import { seconds } from "../../base/time.ts";
+import { VirtualClock } from "../../base/virtual-clock.ts";
 import { acmeSchema } from "../../config/schema/tls.ts";
 import { readSiteKeys } from "../../config/site-keys.ts";
 import { makeKeys } from "../../forwarding/flows/keys.ts";
@@ -258,6 +260,7 @@ describe.skipIf(!openssl)("certificates of a pair", () => {
         version: 1,
         site: "shop",
         node: "a",
+        sequence: 1,
         certificates,
         accounts: {},
         challenges: [],
@@ -294,5 +297,48 @@ describe.skipIf(!openssl)("certificates of a pair", () => {
     const renewed = await later();
     expect(await say(post(state({ web: renewed })), keys)).toContain("200");
     expect(read("b")).toBe(renewed);
+  });
+
+  it("bring challenges, which nothing older takes away or brings back, and which end with their node", async () => {
+    const clock = new VirtualClock(0, new SystemClock().wall());
+    const published: number[] = [];
+    const keeper = new CertificateKeeper({
+      clock,
+      site: "shop",
+      node: "b",
+      random: seededRandom(1),
+      store: new DirectoryStore(join(root, "b")),
+      order: never,
+      secret: () => Promise.resolve(""),
+      publish: (challenges) => published.push(challenges.length),
+      changed: () => undefined,
+      notice: () => undefined,
+    });
+    closing.push(() => keeper.stop());
+    keeper.update([{ service: "web", settings, here: false }]);
+    const from = { node: "a", address: ip(NODES.a), services: ["web"] };
+    const say = (sequence: number, ...names: string[]) =>
+      keeper.accept(from, {
+        version: 1,
+        site: "shop",
+        node: "a",
+        sequence,
+        certificates: {},
+        accounts: {},
+        challenges: names.map((name) => ({ kind: "tls-alpn-01", name, certificate: "c", key: "k" })),
+        claims: [],
+        ordering: [],
+      });
+    await say(5, "shop.example", "another.example");
+    expect(published).toEqual([1]);
+    await say(4);
+    expect(published).toEqual([1]);
+    await say(6);
+    await say(5, "shop.example");
+    expect(published).toEqual([1, 0]);
+    await say(7, "shop.example");
+    clock.advance(seconds(361));
+    await keeper.look();
+    expect(published).toEqual([1, 0, 1, 0]);
   });
 });

@@ -47,7 +47,11 @@ export class CertificateKeeper implements PeerHost {
   readonly #options: CertificateKeeperOptions;
   readonly #known = new Map<string, Known>();
   readonly #challenges = new Set<Challenge>();
-  readonly #theirs = new Map<string, { challenges: readonly Challenge[]; until: MonotonicMs }>();
+  readonly #theirs = new Map<
+    string,
+    { challenges: readonly Challenge[]; until: MonotonicMs; sequence: number }
+  >();
+  #sequence: number;
   #peers: Pick<CertificatePeers, "ask" | "tell" | "upkeep"> | undefined;
   #ordering: string | undefined;
   /** Files are written one after the other. */
@@ -59,6 +63,8 @@ export class CertificateKeeper implements PeerHost {
 
   constructor(options: CertificateKeeperOptions) {
     this.#options = options;
+    // Above everything that an earlier process of this node has said.
+    this.#sequence = options.clock.wall();
   }
 
   /** After every site, and whenever an address came or went. */
@@ -254,6 +260,7 @@ export class CertificateKeeper implements PeerHost {
       version: 1,
       site,
       node,
+      sequence: ++this.#sequence,
       certificates,
       accounts,
       challenges: [...this.#challenges],
@@ -267,16 +274,7 @@ export class CertificateKeeper implements PeerHost {
     return this.#serially(async () => {
       if (this.#stopped) return;
       const wishes = this.#wishes.filter(({ service }) => from.services.includes(service));
-      const names = new Set(wishes.flatMap(({ settings }) => settings.names));
-      const challenges = state.challenges.filter(
-        (one) => one.kind === "http-01" || names.has(one.name.toLowerCase()),
-      );
-      const { clock } = this.#options;
-      const before = this.#theirs.get(from.node)?.challenges ?? [];
-      if (challenges.length > 0)
-        this.#theirs.set(from.node, { challenges, until: addTime(clock.monotonic(), CHALLENGES_FOR) });
-      else this.#theirs.delete(from.node);
-      if (before.length > 0 || challenges.length > 0) this.#show();
+      this.#takeChallenges(from.node, state, new Set(wishes.flatMap(({ settings }) => settings.names)));
       for (const { service, settings } of wishes) {
         const pem = state.certificates[service];
         if (pem !== undefined) await this.#take(from.node, service, settings.names, pem);
@@ -284,6 +282,15 @@ export class CertificateKeeper implements PeerHost {
         if (account !== undefined) await this.#takeAccount(settings.directory, account);
       }
     });
+  }
+  #takeChallenges(from: string, { challenges, sequence }: PeerState, names: ReadonlySet<string>): void {
+    const { clock } = this.#options;
+    const before = this.#theirs.get(from);
+    if (before !== undefined && before.sequence >= sequence) return;
+    const taken = challenges.filter((one) => one.kind === "http-01" || names.has(one.name.toLowerCase()));
+    const until = addTime(clock.monotonic(), CHALLENGES_FOR);
+    this.#theirs.set(from, { challenges: taken, until, sequence });
+    if (taken.length > 0 || (before?.challenges.length ?? 0) > 0) this.#show();
   }
   async #take(from: string, service: string, names: readonly string[], pem: string): Promise<void> {
     const { clock, notice } = this.#options;

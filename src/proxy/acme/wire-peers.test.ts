@@ -6,6 +6,7 @@ const state: PeerState = {
   version: 1,
   site: "shop",
   node: "a",
+  sequence: 7,
   certificates: { web: "-----BEGIN PRIVATE KEY-----secret" },
   accounts: { "https://authority/dir": { key: "the account's key", url: "https://authority/1", made: 5 } },
   challenges: [

@@ -23,6 +23,8 @@ const peerState = z.strictObject({
   version: z.literal(1),
   site: name,
   node: name,
+  /** Grows with each message of a node: an answer that was overtaken by news brings no challenge back. */
+  sequence: z.number().min(0),
   /** By service: the key, then the chain. */
   certificates: few(pem),
   /** By the directory's URL. `made`: milliseconds since 1970; of two accounts the newer one is used. */
