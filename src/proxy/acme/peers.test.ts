@@ -148,6 +148,7 @@ describe.skipIf(!openssl)("certificates of a pair", () => {
     expect(atOther).toEqual([1]);
     await vi.waitFor(() => expect(b.published.at(-1)).toEqual([]), patient);
     expect(statSync(fileOf("b")).mode & 0o777).toBe(0o600);
+    await vi.waitFor(() => expect(b.told("acme.received")).toHaveLength(1), patient);
     expect(b.changed).toEqual(["web"]);
     expect(a.told("acme.ordered")).toHaveLength(1);
     expect(b.told("acme.received")[0]?.fields).toMatchObject({ service: "web", from: "a" });
@@ -337,6 +338,7 @@ describe.skipIf(!openssl)("certificates of a pair", () => {
     await say(5, "shop.example");
     expect(published).toEqual([1, 0]);
     await say(7, "shop.example");
+    await keeper.look();
     clock.advance(seconds(361));
     await keeper.look();
     expect(published).toEqual([1, 0, 1, 0]);
