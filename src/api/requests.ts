@@ -13,4 +13,11 @@ export const backendRequest = z.strictObject({
   persist: z.boolean().default(false),
 });
 
+export const nodeRequest = z.strictObject({
+  node: z.string(),
+  state: z.enum(["enabled", "drain", "maintenance"]),
+  force: z.boolean().default(false),
+  within: z.number().min(0).max(3_600_000).default(30_000),
+});
+
 export const emptyRequest = z.strictObject({});

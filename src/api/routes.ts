@@ -3,13 +3,15 @@ import { OperationalError } from "../base/errors.ts";
 import type {
   BackendRequest,
   Explanation,
+  NodeAdminStatus,
+  NodeRequest,
   NodeStatus,
   ReloadOutcome,
   SwitchoverOutcome,
   SwitchoverRequest,
 } from "../contracts/api.ts";
 import type { MetricSample } from "../contracts/metrics.ts";
-import { backendRequest, emptyRequest, switchoverRequest } from "./requests.ts";
+import { backendRequest, emptyRequest, nodeRequest, switchoverRequest } from "./requests.ts";
 
 /** What the API asks of the node. Failures are OperationalErrors. */
 export interface ApiPorts {
@@ -18,6 +20,7 @@ export interface ApiPorts {
   explain(about: { router?: string; pool?: string; backend?: string }): readonly Explanation[];
   switchover(request: SwitchoverRequest): Promise<SwitchoverOutcome>;
   setBackend(request: BackendRequest): Promise<NodeStatus["pools"][number]["backends"][number]>;
+  setNode(request: NodeRequest): Promise<NodeAdminStatus>;
   reload(): Promise<ReloadOutcome>;
   upgrade(): void;
   metrics(): Promise<readonly MetricSample[]>;
@@ -73,6 +76,12 @@ export const ROUTES: readonly Route[] = [
     "Drains a backend, takes it out of service or brings it back (its BackendStatus).",
     backendRequest,
     (ports, request) => ports.setBackend(request),
+  ),
+  route(
+    "/v1/node",
+    "Takes the node out for maintenance, its virtual routers handed over, or brings it back; answers at once, and /v1/status tells how far it is (NodeAdminStatus).",
+    nodeRequest,
+    (ports, request) => ports.setNode(request),
   ),
   route(
     "/v1/reload",

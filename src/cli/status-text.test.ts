@@ -13,6 +13,7 @@ const status: NodeStatus = {
   digest: "0123456789abcdef",
   startedAt: "2026-01-01T00:00:00Z",
   lastReload: { at: "2026-01-01T00:00:00Z", ok: false, errors: ["site.yaml:1:1: bad"], changes: [] },
+  admin: { state: "enabled" as const, phase: "done" as const, left: [] },
   processes: [{ name: "redundancy", index: 0, phase: "running", pid: 42, restarts: 1 }],
   redundancy: { connected: true, counters: {} },
   forwarding: { good: true, reason: "" },

@@ -59,6 +59,20 @@ export interface ProxyStatus {
   readonly responses: Readonly<Record<string, number>>;
 }
 
+/** What an operator asked of the node itself; kept over a restart. */
+export interface NodeAdminStatus {
+  readonly state: AdminState;
+  /** Wall clock, ISO 8601; absent while it is enabled. */
+  readonly since?: string | undefined;
+  /**
+   * Of taking it out: health answers fail, virtual routers are handed over, connections of its own addresses end.
+   * `done` also where something stayed, which `left` then says.
+   */
+  readonly phase: "announcing" | "moving" | "finishing" | "done";
+  /** What did not come about, a sentence each. */
+  readonly left: readonly string[];
+}
+
 /** GET /v1/status */
 export interface NodeStatus {
   readonly site: string;
@@ -70,6 +84,7 @@ export interface NodeStatus {
   /** Wall clock, ISO 8601. */
   readonly startedAt: string;
   readonly lastReload?: ReloadOutcome | undefined;
+  readonly admin: NodeAdminStatus;
   readonly processes: readonly ProcessStatus[];
   readonly redundancy: { readonly connected: boolean; readonly counters: Readonly<Record<string, number>> };
   /** `good`, or why the forwarding tables are not as they should be. */
@@ -115,6 +130,17 @@ export interface BackendRequest {
   readonly state: AdminState;
   /** Keep over a restart. */
   readonly persist: boolean;
+}
+
+/** POST /v1/node: answered at once; GET /v1/status tells how far it is. */
+export interface NodeRequest {
+  /** The name of the node that is asked: a mistaken host takes nothing out. */
+  readonly node: string;
+  readonly state: AdminState;
+  /** Also where no other node can take over. */
+  readonly force: boolean;
+  /** How long connections to addresses that do not move are waited for, ms. */
+  readonly within: number;
 }
 
 /** GET /v1/explain: sentences from facts. */

@@ -7,6 +7,9 @@ import type { Family, IpAddress } from "../base/addresses.ts";
 import type { DurationMs } from "../base/time.ts";
 import type { FlowsReport, FlushRequest } from "./flows.ts";
 
+/** Under this name a node that an operator took out shows among what lowers a router's priority. */
+export const MAINTENANCE = "nines maintenance";
+
 /** RFC 9568, 6.4, and `fault`: out of the election until a tracked thing recovers. */
 export type RouterState = "initialize" | "backup" | "active" | "fault";
 
@@ -109,6 +112,11 @@ export interface RedundancyPlan {
   readonly node: string;
   /** Of the site file; nodes compare theirs and raise an alarm where they differ. */
   readonly digest: string;
+  /**
+   * Why an operator took this node out: all its routers stand at priority 1, from the first moment on. It serves only
+   * while no healthier node is heard.
+   */
+  readonly maintenance?: string | undefined;
   readonly routers: readonly RouterPlan[];
 }
 
@@ -151,7 +159,14 @@ export interface RouterStatus {
     | { readonly node?: string | undefined; readonly address: IpAddress; readonly priority: number }
     | undefined;
   /** What the other nodes of this router said of themselves within the last seconds. */
-  readonly others?: readonly { readonly node: string; readonly state: RouterState }[] | undefined;
+  readonly others?:
+    | readonly {
+        readonly node: string;
+        readonly state: RouterState;
+        /** Effective; absent where that node's program does not tell. */
+        readonly priority?: number | undefined;
+      }[]
+    | undefined;
   readonly addresses: readonly IpAddress[];
   readonly transitions: number;
   /** What it would do but for connections that are not in sync; absent where nothing waits. */

@@ -3,14 +3,11 @@ import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { NetworkNamespace } from "../linux/namespace.ts";
-import { cleanUp, makeCertificate } from "../proxy/testing/harness.ts";
+import { cleanUp } from "../proxy/testing/harness.ts";
+import { acmeTools, startAuthority } from "./testing/authority.ts";
 import { RealNode, inside } from "./testing/real-node.ts";
 
-const available =
-  process.getuid?.() === 0 &&
-  ["/usr/bin/openssl", "/usr/bin/curl", "/usr/bin/pebble", "/usr/bin/pebble-challtestsrv"].every((program) =>
-    existsSync(program),
-  );
+const available = process.getuid?.() === 0 && acmeTools;
 const patient = { timeout: 90_000, interval: 500 };
 
 let namespace: NetworkNamespace;
@@ -38,36 +35,6 @@ const start = (program: string, args: string[], env: Record<string, string> = {}
   return child;
 };
 
-/** A real ACME server: it asks back at the ports 80 and 443 of whatever name is ordered, and rejects some nonces. */
-async function startAuthority(): Promise<{ authorities: string }> {
-  const { certificate, key } = makeCertificate("localhost");
-  const config = join(node.directory, "pebble.json");
-  writeFileSync(
-    config,
-    JSON.stringify({
-      pebble: {
-        listenAddress: "127.0.0.1:14000",
-        managementListenAddress: "127.0.0.1:15000",
-        certificate,
-        privateKey: key,
-        httpPort: 80,
-        tlsPort: 443,
-        ocspResponderURL: "",
-        externalAccountBindingRequired: false,
-      },
-    }),
-  );
-  const none = ["-http01", "", "-https01", "", "-tlsalpn01", ""];
-  const dns = ["-dns01", "127.0.0.1:8053", "-management", "127.0.0.1:8055"];
-  start("pebble-challtestsrv", [...none, ...dns, "-defaultIPv4", "10.9.0.1", "-defaultIPv6", ""]);
-  start("pebble", ["-config", config, "-dnsserver", "127.0.0.1:8053"], { PEBBLE_VA_NOSLEEP: "1" });
-  await vi.waitFor(async () => {
-    await inside(namespace, "curl", "-sk", "https://127.0.0.1:14000/dir");
-    await inside(namespace, "curl", "-s", "http://127.0.0.1:8055/");
-  }, patient);
-  return { authorities: certificate };
-}
-
 /** What a client is shown: issuer, serial number and names. */
 const shown = async (port: number, name: string): Promise<string> => {
   const at = ["-connect", `10.9.0.1:${port}`, "-servername", name];
@@ -82,7 +49,7 @@ const shown = async (port: number, name: string): Promise<string> => {
 
 describe.skipIf(!available)("a node that orders its certificates", () => {
   it("proves itself by TLS and by HTTP, serves with what it got, and renews without dropping a connection", async () => {
-    const { authorities } = await startAuthority();
+    const { authorities } = await startAuthority(namespace, node.directory, "localhost", start);
     const routes = [{ respond: { body: "backend\n" } }];
     const acme = { acceptTerms: true, directory: "https://localhost:14000/dir", authorities } as const;
     const names = ["shop.example", "www.shop.example"];

@@ -1,9 +1,10 @@
 import { randomBytes } from "node:crypto";
-import { readFile, stat } from "node:fs/promises";
-import { dirname, join, resolve } from "node:path";
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
 import { OperationalError, messageOf } from "../base/errors.ts";
 import { addTime, ms, seconds } from "../base/time.ts";
 import { loadSite } from "../config/load.ts";
+import { readSiteKeys } from "../config/site-keys.ts";
 import type { FlowsReport, FlowsToRedundancy } from "../contracts/flows.ts";
 import type { RedundancyToBrain } from "../contracts/redundancy.ts";
 import type { Site } from "../contracts/site.ts";
@@ -32,15 +33,6 @@ runChild(async (context) => {
   const { flows: settings } = site;
   if (settings === undefined)
     throw new OperationalError("CONFLICT", "the site file has no `flows`: nothing is to be replicated");
-  const directory = resolve(dirname(context.site), settings.keys);
-  const pem = async (name: string): Promise<string> => {
-    try {
-      return await readFile(join(directory, name), "utf8");
-    } catch (error) {
-      const hint = `make it with: nines keys ${context.site} ${directory}`;
-      throw new OperationalError("FILE_UNREADABLE", `${messageOf(error)}; ${hint}`, { cause: error });
-    }
-  };
   const address = site.nodes[node]?.address;
   if (address === undefined) throw new OperationalError("NOT_FOUND", `the site has no node "${node}"`);
   let report = (): void => undefined;
@@ -54,11 +46,7 @@ runChild(async (context) => {
     peers: peersOf(site, node),
     delay: settings.delay,
     changed: () => report(),
-    tls: {
-      key: await pem(`${node}.key`),
-      certificate: await pem(`${node}.crt`),
-      authority: await pem("ca.crt"),
-    },
+    tls: await readSiteKeys(context.site, settings.keys, node),
   });
 
   const installed = InstalledServices.open(clock);

@@ -16,6 +16,11 @@ export type BrainToProxy =
   | { readonly type: "backends"; readonly backends: readonly ProxyBackend[] }
   /** What authorities must find just now, and how many certificates were replaced in the life of this brain. */
   | { readonly type: "certificates"; readonly challenges: readonly Challenge[]; readonly changes: number }
+  /**
+   * An operator takes the node out, or brings it back. `failing`: health questions are answered with 503; `retiring`:
+   * every answer is the last of its connection. Not sent before anything of it was ever true.
+   */
+  | { readonly type: "node"; readonly failing: boolean; readonly retiring: boolean }
   /** Ejections by the other workers, with what is left of them: passive health is one for the node. */
   | { readonly type: "ejections"; readonly ejections: readonly Ejection[] };
 
@@ -95,6 +100,7 @@ const fromBrain = z.discriminatedUnion("type", [
     ),
     changes: z.number(),
   }),
+  z.object({ type: z.literal("node"), failing: z.boolean(), retiring: z.boolean() }),
   z.object({ type: z.literal("ejections"), ejections: z.array(ejection) }),
 ]);
 

@@ -115,6 +115,10 @@ export class ProxyLink {
       for (const ejection of message.ejections) proxy.eject(ejection);
       return;
     }
+    if (message.type === "node") {
+      proxy.takeOut(message.failing, message.retiring);
+      return;
+    }
     if (message.type === "certificates") {
       proxy.challenges(message.challenges);
       if (message.changes !== this.#changes) proxy.refreshCertificates();

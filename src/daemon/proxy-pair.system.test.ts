@@ -1,8 +1,8 @@
 import { spawn } from "node:child_process";
 import { createServer } from "node:http";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { NetworkNamespace } from "../linux/namespace.ts";
-import { RealNode, inside } from "./testing/real-node.ts";
+import type { NetworkNamespace } from "../linux/namespace.ts";
+import { RealNode, bridgedNamespaces, inside } from "./testing/real-node.ts";
 import { PAIR, edgeSite, serveIn } from "./testing/sites.ts";
 
 /** The classic pair: proxy and virtual router on the same two nodes; a layer-4 service shares the address. */
@@ -22,32 +22,18 @@ const site = edgeSite(PAIR, {
 });
 
 const HOSTS = ["10.9.0.2", "10.9.0.3", "10.9.0.4"] as const;
-let hub: NetworkNamespace;
-let spaces: NetworkNamespace[];
+let lan: Awaited<ReturnType<typeof bridgedNamespaces>>;
 let outside: NetworkNamespace;
 let a: RealNode;
 let b: RealNode;
 let closing: (() => void)[];
 
 beforeEach(async () => {
-  hub = NetworkNamespace.create();
-  const [one, two, three] = [NetworkNamespace.create(), NetworkNamespace.create(), NetworkNamespace.create()];
-  spaces = [one, two, three];
-  outside = three;
   closing = [];
-  await inside(hub, "ip", "link", "add", "lan", "type", "bridge");
-  await inside(hub, "ip", "link", "set", "lan", "up");
-  for (const [i, space] of spaces.entries()) {
-    const peer = `/proc/${process.pid}/fd/${space.descriptor}`;
-    await inside(
-      hub,
-      ...(["ip", "link", "add", `p${i}`, "type", "veth", "peer", "name", "wire0", "netns", peer] as const),
-    );
-    await inside(hub, "ip", "link", "set", `p${i}`, "master", "lan", "up");
-    await inside(space, "ip", "address", "add", `${HOSTS[i]}/24`, "dev", "wire0");
-    await inside(space, "ip", "link", "set", "lo", "up");
-    await inside(space, "ip", "link", "set", "wire0", "up");
-  }
+  lan = await bridgedNamespaces(HOSTS);
+  const [one, two, three] = lan.spaces;
+  if (one === undefined || two === undefined || three === undefined) throw new Error("three were asked for");
+  outside = three;
   a = new RealNode(one);
   b = new RealNode(two);
   for (const node of [a, b]) node.write(site);
@@ -62,8 +48,7 @@ afterEach(async () => {
   for (const close of closing) close();
   await a.cleanUp();
   await b.cleanUp();
-  for (const space of spaces) space.close();
-  hub.close();
+  lan.close();
 });
 
 const client = (): NetworkNamespace => outside;

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect as tlsConnect } from "node:tls";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { createProxy } from "./embed.ts";
 import {
   RawClient,
@@ -166,6 +166,28 @@ describe("middleware", () => {
     await proxy.announceEnd();
     expect(await health()).toBe(503);
     expect(statusOf(await ask(port, request("/")))).toBe(200);
+  });
+});
+
+describe("a node that is taken out", () => {
+  it("fails its health question, ends kept connections with their next answer, serves all the same, and comes back", async () => {
+    const a = await startAnswering("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na");
+    const { port, proxy } = await startProxy(
+      { pool: "apps", health: { path: "/alive", announce: "0s" } },
+      { apps: { backends: { a: a.at } } },
+    );
+    const health = async (): Promise<number> => statusOf(await ask(port, request("/alive")));
+    const idle = new RawClient(port);
+    idle.socket.write("GET / HTTP/1.1\r\nHost: shop\r\n\r\n");
+    await vi.waitFor(() => expect(idle.text).toContain("200"));
+    proxy.takeOut(true, false);
+    expect(await health()).toBe(503);
+    expect(idle.ended).toBe(false);
+    proxy.takeOut(true, true);
+    await vi.waitFor(() => expect(idle.ended).toBe(true));
+    expect(statusOf(await ask(port, request("/")))).toBe(200);
+    proxy.takeOut(false, false);
+    expect(await health()).toBe(200);
   });
 });
 

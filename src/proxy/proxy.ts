@@ -63,6 +63,7 @@ export class Proxy {
   readonly #resetOnClose: (fd: number) => void;
   readonly #acme: string | undefined;
   #failing = false;
+  #takenOut = false;
   #certificateTimer: Timer | undefined;
   readonly #pools = new Map<string, PoolState>();
   readonly #plans = new Map<string, ServicePlan>();
@@ -226,7 +227,7 @@ export class Proxy {
         return new Certificates(settings, ordered);
       },
       secret: readSecret,
-      failing: () => this.#failing,
+      failing: () => this.#failing || this.#takenOut,
     };
   }
 
@@ -346,6 +347,15 @@ export class Proxy {
     await new Promise<void>((resolve) => {
       this.#clock.setTimer(addTime(this.#clock.monotonic(), ms(longest)), resolve);
     });
+  }
+
+  /**
+   * An operator takes the node out, and perhaps back in: meanwhile health questions fail. `retiring`: connections end
+   * with their next answer, idle ones at once; new ones are accepted all the same.
+   */
+  takeOut(failing: boolean, retiring: boolean): void {
+    this.#takenOut = failing;
+    if (retiring) for (const { listener } of this.#listeners.values()) listener.retire();
   }
 
   /** Stops: accepts no more, lets requests finish, then closes. */

@@ -33,6 +33,7 @@ const site = siteSchema.parse({
 });
 const plan = planFor(site, "lb1", "d1");
 const travelled = (value: unknown): unknown => JSON.parse(JSON.stringify(value));
+const maintained = { ...plan, maintenance: "an operator has drained this node" };
 const error = (value: unknown): string => {
   const decoded = decodeFromNode(value);
   return decoded.ok ? "accepted" : decoded.error;
@@ -43,6 +44,7 @@ describe("messages from the brain", () => {
     const message = { type: "plan", plan } as const;
     expect(decodeFromNode(travelled(message))).toEqual(ok(travelled(message)));
     expect(decodePlan(travelled(plan))).toEqual(ok(travelled(plan)));
+    expect(decodePlan(travelled(maintained))).toEqual(ok(travelled(maintained)));
     expect(decodeFromNode({ type: "stop", keep: true })).toEqual(ok({ type: "stop", keep: true }));
     expect(decodeFromNode({ type: "switchover", id: 1, router: "edge", to: "lb2" }).ok).toBe(true);
     const facts = [{ name: "pool apps at least 1", good: false, reason: "0 of 3" }];

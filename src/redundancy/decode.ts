@@ -138,7 +138,13 @@ const router = object<RouterPlan>({
   ),
   nodes: list(object<RouterPlan["nodes"][number]>({ node: text, address, priority: whole(1, 255) })),
 });
-const plan = object<RedundancyPlan>({ site: text, node: text, digest: text, routers: list(router) });
+const plan = object<RedundancyPlan>({
+  site: text,
+  node: text,
+  digest: text,
+  maintenance: optional(text),
+  routers: list(router),
+});
 
 const message: Check<BrainToRedundancy> = (value, path) => {
   const type = oneOf("plan", "facts", "switchover", "stop")(record(value, path)["type"], "type");

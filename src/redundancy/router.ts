@@ -218,8 +218,8 @@ export class RouterRunner {
       basePriority: this.#plan.priority,
       failing,
       active,
-      others: Object.entries(peers).flatMap(([peer, { at, state }]) =>
-        peer !== node && now - at < PEER_FRESH ? [{ node: peer, state }] : [],
+      others: Object.entries(peers).flatMap(([peer, { at, state, priority: theirs }]) =>
+        peer !== node && now - at < PEER_FRESH ? [{ node: peer, state, priority: theirs }] : [],
       ),
       addresses: keeper.all,
       waiting: waitsFor(this.#state, this.#context()),

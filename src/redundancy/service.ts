@@ -15,11 +15,12 @@ import {
   seconds,
   timeSince,
 } from "../base/time.ts";
-import type {
-  BrainToRedundancy,
-  RedundancyPlan,
-  RedundancyToBrain,
-  RouterPlan,
+import {
+  type BrainToRedundancy,
+  MAINTENANCE,
+  type RedundancyPlan,
+  type RedundancyToBrain,
+  type RouterPlan,
 } from "../contracts/redundancy.ts";
 import { AddressProbe } from "../linux/address-probe.ts";
 import { Announcer } from "../linux/announce.ts";
@@ -239,6 +240,7 @@ export class RedundancyService {
       const running = this.#routers.get(router.router);
       if (running) this.#replan(running, router);
       else await this.#begin(router, plan.node);
+      this.#maintain(router.router);
     }
     this.#options.log.info({
       event: "redundancy.plan_applied",
@@ -289,6 +291,15 @@ export class RedundancyService {
     runner.start();
     this.#brain.begin(runner);
     tracker.start();
+  }
+  /**
+   * An operator took the node out: lowered below every other one, never out of the election. In the plan, so that it
+   * is known from the first moment after a restart, brain or no brain.
+   */
+  #maintain(router: string): void {
+    const reason = this.#plan?.maintenance;
+    const by = reason === undefined ? 0 : 254;
+    this.#routers.get(router)?.runner.step({ type: "lower", name: MAINTENANCE, by, reason: reason ?? "" });
   }
   #tracker(plan: RouterPlan, runner: RouterRunner): Tracker {
     return new Tracker(plan.tracks, {

@@ -64,6 +64,7 @@ function predictions(site: Site, router: VirtualRouter): Readonly<Record<DrillNa
     "proxy-cut": untilNoticed(site, "detect"),
     "flows-killed": handedOver,
     "rolling-upgrade": handedOver,
+    "node-drained": handedOver,
     "backend-changed": handedOver,
     "address-deleted": none("put back at once, before a client has to ask for it"),
     "ruleset-flushed": none("the connections are pinned, and the tables are put back at once"),

@@ -498,6 +498,37 @@ const cases: readonly (readonly [string, (draft: Draft) => void, readonly (strin
     [/127.0.0.1 cannot be forwarded to/],
   ],
   [
+    "two listeners of a node on one port",
+    (d) => {
+      d.flows = { keys: "keys", port: 7412 };
+      d.certificates = { keys: "keys" };
+    },
+    ["certificates.port: 7412 is already the port of flows"],
+  ],
+  [
+    "a pair that orders a certificate each",
+    (d) => {
+      d.services["web"] = {
+        on: "edge",
+        listen: "10.0.0.1:443/tcp",
+        proxy: { pool: "apps", tls: { acme: { names: ["shop.example"], acceptTerms: true } } },
+      };
+    },
+    [/^warning services.web.proxy.tls.acme: each of lb1, lb2 orders its own certificate/],
+  ],
+  [
+    "a pair that shares its certificate",
+    (d) => {
+      d.certificates = { keys: "keys" };
+      d.services["web"] = {
+        on: "edge",
+        listen: "10.0.0.1:443/tcp",
+        proxy: { pool: "apps", tls: { acme: { names: ["shop.example"], acceptTerms: true } } },
+      };
+    },
+    [],
+  ],
+  [
     "a track without rest",
     (d) => {
       edge(d).track = [

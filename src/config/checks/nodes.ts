@@ -46,3 +46,15 @@ export const idleNodes: Check = ({ site, warning }) => {
       );
   }
 };
+
+/** Each node listens at its own address for all of these. */
+export const nodePorts: Check = ({ site, error }) => {
+  const seen = new Map<number, string>();
+  for (const section of ["control", "flows", "certificates"] as const) {
+    const port = site[section]?.port;
+    if (port === undefined) continue;
+    const other = seen.get(port);
+    if (other === undefined) seen.set(port, section);
+    else error([section, "port"], `${port} is already the port of ${other}`, "each needs one of its own");
+  }
+};

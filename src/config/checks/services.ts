@@ -223,3 +223,18 @@ export const loops: Check = ({ site, error }) => {
     }
   }
 };
+
+/** Nodes that do not share them order the same certificate each, and the Backup has none at its first takeover. */
+export const sharedCertificates: Check = ({ site, warning }) => {
+  if (site.certificates !== undefined) return;
+  for (const [name, { on, proxy }] of servicesOf(site)) {
+    const nodes = Object.keys(site.virtualRouters[on ?? ""]?.priorities ?? {});
+    if (proxy?.tls?.acme === undefined || nodes.length < 2) continue;
+    warning(
+      ["services", name, "proxy", "tls", "acme"],
+      `each of ${nodes.join(", ")} orders its own certificate, when it becomes Active and has none`,
+      "`certificates: { keys: keys }` lets them share it",
+      "key",
+    );
+  }
+};

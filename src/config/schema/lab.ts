@@ -21,6 +21,7 @@ export const DRILL_NAMES = [
   "proxy-cut",
   "flows-killed",
   "rolling-upgrade",
+  "node-drained",
   "backend-changed",
   "address-deleted",
   "ruleset-flushed",

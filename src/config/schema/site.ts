@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { availabilitySchema } from "./availability.ts";
 import { name } from "./common.ts";
+import { certificatesSchema } from "./certificates.ts";
 import { controlSchema } from "./control.ts";
 import { flowsSchema } from "./flows.ts";
 import { drillsSchema, labSchema } from "./lab.ts";
@@ -18,6 +19,7 @@ export const siteSchema = z.strictObject({
   services: z.record(name(), serviceSchema).default({}),
   flows: flowsSchema.optional(),
   control: controlSchema.optional(),
+  certificates: certificatesSchema.optional(),
   lab: labSchema.optional(),
   drills: drillsSchema.default({}),
   availability: availabilitySchema.prefault({}),

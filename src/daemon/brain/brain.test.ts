@@ -5,7 +5,12 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { ConfigError } from "../../base/errors.ts";
 import { fail, ok } from "../../base/result.ts";
 import type { NodeStatus } from "../../contracts/api.ts";
-import type { BrainToRedundancy, RedundancyToBrain } from "../../contracts/redundancy.ts";
+import type {
+  BrainToRedundancy,
+  RedundancyToBrain,
+  RouterState,
+  RouterStatus,
+} from "../../contracts/redundancy.ts";
 import { askNode } from "../../api/client.ts";
 import { type JsonLink, serveLinks } from "../link.ts";
 import {
@@ -131,6 +136,68 @@ describe("the brain", () => {
     await expect(post({ to: "c" })).rejects.toThrow("c is no node of edge; its nodes are a, b");
     await expect(post({ router: "other" })).rejects.toThrow("it has edge");
     await expect(post({ nonsense: 1 })).rejects.toThrow("nonsense");
+  });
+
+  it("is taken out only where another node takes over; says so in its plan, also after a restart, until it is enabled", async () => {
+    let others: RouterStatus["others"] = [];
+    const tell = (state: RouterState): void =>
+      void link?.send({ type: "status", routers: [router({ state, others })], counters: {} });
+    await redundancy((message) => {
+      if (message.type !== "switchover") return;
+      link?.send({ type: "result", id: message.id, ok: true });
+      tell("backup");
+    });
+    await start();
+    await vi.waitFor(() => expect(link).toBeDefined());
+    tell("active");
+    await vi.waitFor(async () => expect((await status()).routers).toHaveLength(1));
+    const set = (state: string, more: object = {}) =>
+      ask<NodeStatus["admin"]>(context.runtime, "POST", "/v1/node", { node: "a", state, ...more });
+    await expect(set("drain")).rejects.toThrow(/nobody can take over edge: b is not heard \(--force/);
+    await expect(set("drain", { node: "b" })).rejects.toThrow(/this is node a/);
+    await expect(set("drain", { node: "aa" })).rejects.toThrow(/no node "aa" \(did you mean "a"/);
+    await expect(set("gone")).rejects.toThrow(/state/);
+    expect((await status()).admin.state).toBe("enabled");
+
+    others = [{ node: "b", state: "backup", priority: 100 }];
+    tell("active");
+    await vi.waitFor(async () => expect((await status()).routers[0]?.others).toHaveLength(1));
+    expect(await set("drain")).toMatchObject({ state: "drain" });
+    await vi.waitFor(async () => expect((await status()).admin).toMatchObject({ phase: "done", left: [] }));
+    expect(heard.find((each) => each.type === "switchover")).toMatchObject({ router: "edge", to: "b" });
+    const planned = () => heard.findLast((each) => each.type === "plan")?.plan.maintenance;
+    expect(planned()).toMatch(/an operator has drained this node/);
+    expect((await status()).alarms.map(({ name }) => name)).toContain("node_out");
+
+    await brain?.stop("leave");
+    heard = [];
+    await start();
+    await vi.waitFor(() => expect(planned()).toMatch(/drained/));
+    expect((await status()).admin).toMatchObject({ state: "drain", phase: "done" });
+    await expect(ask(context.runtime, "POST", "/v1/switchover", { to: "a" })).rejects.toThrow(
+      /in maintenance/,
+    );
+    expect(await set("enabled")).toMatchObject({ state: "enabled" });
+    await vi.waitFor(() => {
+      expect(heard.findLast((each) => each.type === "plan")).toBeDefined();
+      expect(planned()).toBeUndefined();
+    });
+  });
+
+  it("is taken out by force where nobody takes over, and tells what stays", async () => {
+    await redundancy();
+    await start();
+    await vi.waitFor(() => expect(link).toBeDefined());
+    link?.send({ type: "status", routers: [router({ state: "active", others: [] })], counters: {} });
+    await vi.waitFor(async () => expect((await status()).routers).toHaveLength(1));
+    await ask(context.runtime, "POST", "/v1/node", { node: "a", state: "maintenance", force: true });
+    await vi.waitFor(async () =>
+      expect((await status()).admin).toMatchObject({
+        phase: "done",
+        left: ["edge stays here until a healthier node is heard: b is not heard"],
+      }),
+    );
+    expect(heard.some((each) => each.type === "switchover")).toBe(false);
   });
 
   it("reloads a good file and changes nothing for a bad one", async () => {

@@ -14,7 +14,9 @@ import { AcceptedSite } from "./accepted.ts";
 import { Accounts } from "./accounts.ts";
 import { NodeCertificates } from "./certificates.ts";
 import { ControlListener } from "./control-listener.ts";
+import { NodeMaintenance } from "./maintenance.ts";
 import { metricSamples } from "./metrics.ts";
+import { checkNode, openingSite } from "./opening.ts";
 import { explainBackend, explainRouter } from "./policy-explain.ts";
 import { type Facts, alarms, named, poolStatuses, reportedTracks, serviceStatuses } from "./policy.ts";
 import { ProxyWorkers } from "./proxy-workers.ts";
@@ -40,6 +42,7 @@ export class Brain {
   readonly #certificates: NodeCertificates;
   readonly #handler: RequestListener;
   readonly #control: ControlListener;
+  readonly #maintenance: NodeMaintenance;
   #file: SiteFile;
   #health: HealthPort;
   #forwarder: ForwarderPort;
@@ -58,7 +61,13 @@ export class Brain {
   private constructor(
     context: ChildContext,
     ports: BrainPorts,
-    rooms: { file: SiteFile; health: HealthPort; forwarder: ForwarderPort; changed: { fire: () => void } },
+    rooms: {
+      file: SiteFile;
+      health: HealthPort;
+      forwarder: ForwarderPort;
+      maintenance: NodeMaintenance;
+      changed: { fire: () => void };
+    },
   ) {
     this.#context = context;
     this.#ports = ports;
@@ -72,13 +81,24 @@ export class Brain {
     rooms.changed.fire = () => this.#changed();
     this.#scripts = new ScriptWatcher(context.clock, () => this.#changed());
     this.#proxies = new ProxyWorkers(context, () => this.#changed());
-    this.#certificates = new NodeCertificates(context, this.#proxies);
+    this.#certificates = new NodeCertificates(context, rooms.file.site.site, this.#proxies);
     this.#link = new RedundancyLink(
       context,
       () => this.#plan(),
       () => this.#changed(),
       (event, fields) => this.#redundancyEvent(event, fields),
     );
+    this.#maintenance = rooms.maintenance;
+    this.#maintenance.use({
+      site: () => this.#file.site,
+      routers: () => this.#link.routers,
+      flows: () => this.#link.flows,
+      replan: () => this.#link.sendPlan(),
+      switchover: (router, to) => this.#link.switchover(router, to),
+      proxies: (failing, retiring) => this.#proxies.takeOut(failing, retiring),
+      connections: () => this.#proxies.connections(),
+      changed: () => this.#changed(),
+    });
     this.#handler = apiHandler(this.#apiPorts(), context.log);
     this.#control = new ControlListener(context, this.#handler);
     this.#accounts = new Accounts(context, rooms.file.site, () => this.#roomSamples());
@@ -92,7 +112,8 @@ export class Brain {
     const changed = { fire: (): void => {} };
     const health = await ports.health(context, () => changed.fire());
     const forwarder = await ports.forwarder(context, file.site);
-    const brain = new Brain(context, ports, { file, health, forwarder, changed });
+    const maintenance = await NodeMaintenance.open(context);
+    const brain = new Brain(context, ports, { file, health, forwarder, maintenance, changed });
     brain.#siteProblem = problem;
     await brain.#begin();
     return brain;
@@ -101,6 +122,7 @@ export class Brain {
   async #begin(): Promise<void> {
     const { log, runtime } = this.#context;
     this.#control.update(this.#file.site);
+    void this.#certificates.useSite(this.#file.site);
     for (const warning of this.#file.warnings) log.warn({ event: "site.warning", reason: warning });
     this.#api = createServer(this.#handler);
     await listenUnix(this.#api, join(runtime, "control.sock"), { replace: this.#context.successor });
@@ -151,7 +173,9 @@ export class Brain {
   }
 
   #plan() {
-    return this.#ports.plan(this.#file.site, this.#context.node, this.#file.digest);
+    const plan = this.#ports.plan(this.#file.site, this.#context.node, this.#file.digest);
+    const { reason } = this.#maintenance;
+    return reason === undefined ? plan : { ...plan, maintenance: reason };
   }
 
   #facts(): Facts {
@@ -173,6 +197,8 @@ export class Brain {
       stateProblem: this.#stateProblem,
       controlProblem: this.#control.problem(),
       certificates: this.#certificates.problems(),
+      sharingProblem: this.#certificates.sharingProblem(),
+      admin: this.#maintenance.status,
     };
   }
 
@@ -251,6 +277,7 @@ export class Brain {
       this.#health.update(file.site);
       this.#accounts.useSite(file.site);
       this.#control.update(file.site);
+      void this.#certificates.useSite(file.site);
       this.#scripts.update(file.site, context.node);
       this.#apply();
       this.#proxies.site(file.digest);
@@ -292,6 +319,7 @@ export class Brain {
       digest: this.#file.digest,
       startedAt: new Date(this.#startedWall).toISOString(),
       ...(this.#lastReload ? { lastReload: this.#lastReload } : {}),
+      admin: this.#maintenance.status,
       processes: this.#processes,
       redundancy: { connected: this.#link.connected, counters: this.#link.counters },
       forwarding: {
@@ -347,6 +375,7 @@ export class Brain {
         if (!found) throw new OperationalError("NOT_FOUND", `the site has no backend ${pool}/${backend}`);
         return found;
       },
+      setNode: (request) => this.#maintenance.set(request),
       reload: () => this.reload(),
       upgrade: () => this.#context.tell({ type: "upgrade" }),
       metrics: async () => [
@@ -408,6 +437,11 @@ export class Brain {
         "NOT_FOUND",
         `${to} is no node of ${router}; its nodes are ${others.join(", ")}`,
       );
+    if (to === node && this.#maintenance.reason !== undefined)
+      throw new OperationalError(
+        "CONFLICT",
+        `${node} is in maintenance; nines enable ${node} brings it back`,
+      );
     const { clock, log } = this.#context;
     const started = clock.monotonic();
     log.info({ event: "switchover.asked", router, to, reason: "an operator asked" });
@@ -434,38 +468,4 @@ export class Brain {
     this.#api?.closeAllConnections();
     await this.#forwarder.stop(mode === "release");
   }
-}
-
-/**
- * A restarted brain goes on with the site that was last accepted where the file has become wrong meanwhile; so
- * does a restarted node where that is asked for (`--last-good`).
- */
-async function openingSite(
-  context: ChildContext,
-  ports: BrainPorts,
-): Promise<{ file: SiteFile; problem: string }> {
-  try {
-    const file = await ports.loadSite(context.site);
-    if (context.successor || context.lastGood) checkNode(file, context.node);
-    return { file, problem: "" };
-  } catch (thrown) {
-    const before = context.successor || context.lastGood;
-    const file = before ? await new AcceptedSite(context.state).read() : undefined;
-    if (file?.site.nodes[context.node] === undefined) throw thrown;
-    context.log.error({
-      event: "site.rejected",
-      reason: "the site file is wrong; the site accepted last goes on, and no change since then is in it",
-      errors: messageOf(thrown).split("\n"),
-    });
-    return {
-      file,
-      problem: `the site file is wrong; the one accepted last runs: ${messageOf(thrown).split("\n")[0]}`,
-    };
-  }
-}
-
-function checkNode(file: SiteFile, node: string): void {
-  if (file.site.nodes[node] !== undefined) return;
-  const known = Object.keys(file.site.nodes).join(", ");
-  throw new OperationalError("NOT_FOUND", `the site ${file.site.site} has no node ${node}; it has ${known}`);
 }

@@ -18,7 +18,9 @@ const routerStatus = z.object({
   basePriority: z.number(),
   failing: z.array(z.object({ name: z.string(), reason: z.string(), lower: z.number().optional() })),
   active: z.object({ node: z.string().optional(), address: ip(), priority: z.number() }).optional(),
-  others: z.array(z.object({ node: z.string(), state: routerState })).optional(),
+  others: z
+    .array(z.object({ node: z.string(), state: routerState, priority: z.number().optional() }))
+    .optional(),
   addresses: z.array(ip()),
   waiting: z.string().optional(),
   transitions: z.number(),

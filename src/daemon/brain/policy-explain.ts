@@ -3,7 +3,7 @@ import { formatDuration } from "../../base/units.ts";
 import { ms } from "../../base/time.ts";
 import type { Explanation, NodeStatus } from "../../contracts/api.ts";
 import type { BackendStatus, ForwardedService } from "../../contracts/forwarding.ts";
-import type { RouterStatus } from "../../contracts/redundancy.ts";
+import { MAINTENANCE, type RouterStatus } from "../../contracts/redundancy.ts";
 import type { Site } from "../../contracts/site.ts";
 
 const ago = (span: number): string => {
@@ -33,7 +33,11 @@ export function explainRouter(status: NodeStatus, site: Site, name: string): Exp
   const preempt = configured.preempt !== false;
   return {
     about,
-    sentences: [...stateSentences(router, preempt, configured.interval), ...prioritySentences(router)],
+    sentences: [
+      ...stateSentences(router, preempt, configured.interval),
+      ...prioritySentences(router),
+      ...outSentences(status),
+    ],
   };
 }
 
@@ -79,12 +83,23 @@ function stateSentences(router: RouterStatus, preempt: boolean, interval: number
   }
 }
 
+function outSentences({ node, admin }: NodeStatus): string[] {
+  if (admin.state === "enabled") return [];
+  const how = admin.state === "drain" ? "drained" : "in maintenance";
+  return [
+    `${node} is ${how}: it serves only while no healthier node is heard (nines enable ${node} brings it back).`,
+    ...admin.left.map((each) => `${each}.`),
+  ];
+}
+
 function prioritySentences(router: RouterStatus): string[] {
   if (router.failing.length === 0) return [`Its priority is ${router.priority}; nothing lowers it.`];
   const causes = router.failing.map(({ name, reason, lower }) =>
-    lower === undefined
-      ? `${name} fails (${reason}), which takes the router out of the election.`
-      : `${name} fails (${reason}), which lowers the priority by ${lower}.`,
+    name === MAINTENANCE
+      ? `It is lowered because ${reason}.`
+      : lower === undefined
+        ? `${name} fails (${reason}), which takes the router out of the election.`
+        : `${name} fails (${reason}), which lowers the priority by ${lower}.`,
   );
   return [`Its priority is ${router.priority} instead of ${router.basePriority}.`, ...causes];
 }

@@ -33,6 +33,7 @@ const status = (more: Partial<Facts> = {}): NodeStatus => {
     siteFile: "site.yaml",
     digest: "d",
     startedAt: "2026-01-01T00:00:00Z",
+    admin: { state: "enabled", phase: "done", left: [] },
     processes: [{ name: "brain", index: 0, phase: "running", pid: 1, restarts: 0 }],
     redundancy: { connected: all.routers !== undefined, counters: { lateTimers: 2 } },
     forwarding: { good: true, reason: "" },

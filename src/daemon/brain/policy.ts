@@ -1,5 +1,5 @@
 /** What follows from the facts: for the redundancy process, for the operator. Pure; brain.ts feeds and carries out. */
-import type { Alarm, PoolStatus, ServiceStatus } from "../../contracts/api.ts";
+import type { Alarm, NodeAdminStatus, PoolStatus, ServiceStatus } from "../../contracts/api.ts";
 import type { BackendStatus } from "../../contracts/forwarding.ts";
 import type { RouterStatus } from "../../contracts/redundancy.ts";
 import type { Listen, Site } from "../../contracts/site.ts";
@@ -42,6 +42,10 @@ export interface Facts {
     readonly reason: string;
     readonly critical: boolean;
   }[];
+  /** What an operator asked of this node. */
+  readonly admin?: NodeAdminStatus | undefined;
+  /** Why certificates are not shared with the other nodes although the site asks for it. */
+  readonly sharingProblem?: string | undefined;
 }
 
 export interface Verdict {
@@ -58,6 +62,7 @@ export const ALARMS = {
   pool_down: "no backend of a pool is healthy",
   pool_degraded: "a backend of a pool is down",
   proxy_down: "no proxy worker of this node accepts connections; its priority is lowered meanwhile",
+  node_out: "an operator has taken this node out; it serves only while no healthier node is heard",
   node_isolated: "every check of every pool fails at once: perhaps it is this node that is cut off",
   forwarding_broken: "the kernel's forwarding tables are not as they should be",
   duplicate_address: "another host answers for a virtual address that this node holds",
@@ -65,6 +70,8 @@ export const ALARMS = {
   state_unwritable: "the state directory cannot be written: a restart may go on with an older site",
   control_closed: "the control API cannot listen on TCP: certificate, token or address",
   certificate_failing: "a certificate could not be ordered or renewed, and is missing or ends within 14 days",
+  certificates_apart:
+    "certificates cannot be shared with the other nodes: keys or address; this node goes on alone",
   accounts_failing: "what is measured cannot be written to disk: `nines slo` will not know of it",
   site_rejected: "the site file on disk is wrong, or could not be read; the last good one runs",
 } as const;
@@ -149,6 +156,14 @@ export function serviceStatuses(facts: Facts): ServiceStatus[] {
   });
 }
 
+function outMessage({ node, routers }: Facts, { state, since, phase, left }: NodeAdminStatus): string {
+  const what = `${node} is ${state === "drain" ? "drained" : "in maintenance"} since ${since ?? "?"}`;
+  const here = (routers ?? []).flatMap((each) => (each.state === "active" ? [each.router] : []));
+  const still = here.length === 0 ? "" : `, and still serves ${here.join(", ")}`;
+  const how = phase === "done" ? left.join("; ") : phase;
+  return `${what}${still}${how === "" ? "" : `: ${how}`}`;
+}
+
 export function alarms(facts: Facts): Alarm[] {
   const found: Alarm[] = [];
   const raise = (
@@ -178,6 +193,8 @@ export function alarms(facts: Facts): Alarm[] {
       raise("pool_degraded", "warning", pool, `${down.length} of ${total} down: ${names}`);
   }
   if (facts.proxyProblem && facts.age >= WARM_UP) raise("proxy_down", "critical", "", facts.proxyProblem);
+  if (facts.admin !== undefined && facts.admin.state !== "enabled")
+    raise("node_out", "warning", "", outMessage(facts, facts.admin));
   if (facts.isolated !== undefined) raise("node_isolated", "critical", "", facts.isolated);
   if (facts.forwardingProblem !== "") raise("forwarding_broken", "critical", "", facts.forwardingProblem);
   for (const { node, digest } of facts.differing)
@@ -193,6 +210,7 @@ export function alarms(facts: Facts): Alarm[] {
   if (facts.controlProblem) raise("control_closed", "warning", "", facts.controlProblem);
   for (const { service, reason, critical } of facts.certificates ?? [])
     raise("certificate_failing", critical ? "critical" : "warning", service, reason);
+  if (facts.sharingProblem) raise("certificates_apart", "warning", "", facts.sharingProblem);
   if (facts.accountsProblem) raise("accounts_failing", "warning", "", facts.accountsProblem);
   if (facts.siteProblem !== "") raise("site_rejected", "warning", "", facts.siteProblem);
   return found;

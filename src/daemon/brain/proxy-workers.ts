@@ -48,6 +48,7 @@ export class ProxyWorkers {
     challenges: [],
     changes: 0,
   };
+  #node: (BrainToProxy & { type: "node" }) | undefined;
   readonly #ejections = new Map<string, Ejection & { readonly until: MonotonicMs }>();
   #server: Server | undefined;
   /** Until then nobody is missed. */
@@ -99,6 +100,20 @@ export class ProxyWorkers {
     for (const { link } of this.#workers) link.send(this.#certificates);
   }
 
+  /** An operator takes the node out: health questions fail, and then connections end with their next answer. */
+  takeOut(failing: boolean, retiring: boolean): void {
+    if (this.#node === undefined && !failing && !retiring) return;
+    this.#node = { type: "node", failing, retiring };
+    for (const { link } of this.#workers) link.send(this.#node);
+  }
+  /** Open connections of clients, as last told: once a second. */
+  connections(): number {
+    return [...this.#workers].reduce(
+      (sum, { metrics }) => sum + (metrics.gauges["client_connections"] ?? 0),
+      0,
+    );
+  }
+
   /** Passive health is one for the node: what one worker found out, the others need not find out again. */
   #ejected(by: Worker, ejection: Ejection): void {
     const now = this.#context.clock.monotonic();
@@ -134,6 +149,7 @@ export class ProxyWorkers {
     link.send({ type: "site", ...this.#site });
     this.#sendBackends(link);
     link.send(this.#certificates);
+    if (this.#node !== undefined) link.send(this.#node);
     this.#sendEjections(link, [...this.#ejections.values()]);
     return {
       decode: decodeWorker,

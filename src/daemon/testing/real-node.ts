@@ -161,3 +161,28 @@ export async function wireNamespaces(): Promise<Wire> {
     },
   };
 }
+
+/** As many namespaces as addresses (IPv4, a /24), all on one bridge; `wire0` in each. */
+export async function bridgedNamespaces(
+  addresses: readonly string[],
+): Promise<{ readonly spaces: readonly NetworkNamespace[]; close(): void }> {
+  const hub = NetworkNamespace.create();
+  const spaces = addresses.map(() => NetworkNamespace.create());
+  await inside(hub, "ip", "link", "add", "lan", "type", "bridge");
+  await inside(hub, "ip", "link", "set", "lan", "up");
+  for (const [i, space] of spaces.entries()) {
+    const peer = `/proc/${process.pid}/fd/${space.descriptor}`;
+    const veth = ["type", "veth", "peer", "name", "wire0", "netns", peer];
+    await inside(hub, "ip", "link", "add", `p${i}`, ...veth);
+    await inside(hub, "ip", "link", "set", `p${i}`, "master", "lan", "up");
+    await inside(space, "ip", "address", "add", `${addresses[i]}/24`, "dev", "wire0");
+    await inside(space, "ip", "link", "set", "lo", "up");
+    await inside(space, "ip", "link", "set", "wire0", "up");
+  }
+  return {
+    spaces,
+    close: () => {
+      for (const space of [...spaces, hub]) space.close();
+    },
+  };
+}

@@ -14,6 +14,7 @@ import { hungResolver } from "./hung-resolver.ts";
 import { killAll } from "./kill-all.ts";
 import { linkDownBack, linkDownFront } from "./link-down.ts";
 import { linkFlap } from "./link-flap.ts";
+import { nodeDrained } from "./node-drained.ts";
 import { partition } from "./partition.ts";
 import { powerCut } from "./power-cut.ts";
 import { proxyCut } from "./proxy-cut.ts";
@@ -47,6 +48,7 @@ export function allDrills(options: { readonly minutes: number } = { minutes: 10 
     "proxy-cut": proxyCut,
     "flows-killed": flowsKilled,
     "rolling-upgrade": rollingUpgrade,
+    "node-drained": nodeDrained,
     "backend-changed": backendChanged,
     "address-deleted": addressDeleted,
     "ruleset-flushed": rulesetFlushed,

@@ -9,6 +9,20 @@ export const switchover = (from: string, to: string): Fault => ({
   heal: (lab) => lab.subject.afterSwitchover(from),
 });
 
+/** A node is taken out, restarted meanwhile, and brought back at the end: its addresses stay with the other one. */
+export const drainAndRestart = (node: string): Fault => ({
+  what: `${node} drained, restarted and enabled`,
+  inject: async (lab) => {
+    await lab.subject.drain?.(node);
+    await lab.subject.restart(node);
+    await lab.steady(30_000);
+    for (const each of lab.nodes) await lab.subject.synced(each);
+  },
+  heal: async (lab) => {
+    await lab.subject.enable?.(node);
+  },
+});
+
 /** One node after the other, each only when the one before serves again and has every connection. */
 export const rollingRestart = (nodes: readonly string[]): Fault => ({
   what: `${nodes.join(", then ")} stopped and started again`,

@@ -170,6 +170,27 @@ export class Nines implements Subject {
   /** Nothing was stopped: the old Active is a Backup already. */
   async afterSwitchover(): Promise<void> {}
 
+  async drain(node: string): Promise<void> {
+    await this.#setNode(node, "drain");
+    const until = hostClock.monotonic() + 40_000;
+    for (;;) {
+      const { admin } = await this.#status(node, 2000);
+      if (admin.phase === "done" && admin.left.length === 0) return;
+      if (admin.phase === "done" || hostClock.monotonic() > until)
+        throw new OperationalError(
+          "CONFLICT",
+          `${node} is not drained: ${admin.left.join("; ") || admin.phase}`,
+        );
+      await sleep(50);
+    }
+  }
+  async enable(node: string): Promise<void> {
+    await this.#setNode(node, "enabled");
+  }
+  async #setNode(node: string, state: "drain" | "enabled"): Promise<void> {
+    await askControl(this.runtime(node), "POST", "/v1/node", { node, state, within: 1000 }, 10_000);
+  }
+
   async restart(node: string): Promise<void> {
     const child = this.#children.get(node);
     if (child === undefined) throw new OperationalError("NOT_FOUND", `nines does not run on ${node}`);

@@ -19,6 +19,9 @@ export interface Subject {
   switchover(from: string, to: string): Promise<void>;
   /** Undoes what `switchover` left behind on the old Active. */
   afterSwitchover(from: string): Promise<void>;
+  /** Takes a node out for maintenance as its users do it, and brings it back; absent where the subject knows no such thing. */
+  readonly drain?: (node: string) => Promise<void>;
+  readonly enable?: (node: string) => Promise<void>;
   /** Stops it in order and starts it again, as an upgrade does. */
   restart(node: string): Promise<void>;
   /** Waits until the node has the others' connections and all its proxies, where the subject tells that. */

@@ -11,7 +11,8 @@ const HEARD_WITHIN = ms(300);
 
 /** Whoever lets the authority find challenges, and keeps what it gives. */
 export interface OrderHost {
-  publish(challenge: Challenge): void;
+  /** Settles when it can be found wherever the authority may ask. */
+  publish(challenge: Challenge): Promise<void>;
   withdraw(challenge: Challenge): void;
   account(account: Account): Promise<void>;
 }
@@ -68,10 +69,11 @@ export class OrderProcesses {
         switch (message.type) {
           case "challenge":
             open.set(message.id, message.challenge);
-            host.publish(message.challenge);
-            this.#clock.setTimer(addTime(this.#clock.monotonic(), HEARD_WITHIN), () =>
-              say({ type: "published", id: message.id }),
-            );
+            void host.publish(message.challenge).finally(() => {
+              this.#clock.setTimer(addTime(this.#clock.monotonic(), HEARD_WITHIN), () =>
+                say({ type: "published", id: message.id }),
+              );
+            });
             break;
           case "over": {
             const challenge = open.get(message.id);

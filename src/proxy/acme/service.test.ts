@@ -28,6 +28,8 @@ function keeperWith(order: Order) {
   const changed: string[] = [];
   const keeper = new CertificateKeeper({
     clock,
+    site: "shop",
+    node: "a",
     random: seededRandom(1),
     store: new DirectoryStore(directory),
     order,
@@ -49,7 +51,7 @@ describe("certificates of a node", () => {
     const { keeper, events, published, changed } = keeperWith(async (request, host) => {
       asked.push(request.account);
       const challenge = { kind: "http-01", token: "t", answer: "a" } as const;
-      host.publish(challenge);
+      await host.publish(challenge);
       await host.account({ key: "the account's key", url: "https://authority/1" });
       host.withdraw(challenge);
       return pem;

@@ -1,26 +1,29 @@
-import { X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { OperationalError, messageOf } from "../../base/errors.ts";
 import type { Random } from "../../base/random.ts";
-import { type Clock, type Timer, addTime, seconds } from "../../base/time.ts";
+import { type Clock, type MonotonicMs, type Timer, addTime, seconds } from "../../base/time.ts";
 import type { SecretReference } from "../../config/schema/common.ts";
-import type { AcmeSettings } from "../../config/schema/tls.ts";
 import type { MetricSample } from "../../contracts/metrics.ts";
-import type { Account, Challenge } from "./messages.ts";
+import { accountOf, keptOf, lostAccountOf, pairOf, troubleOf } from "./kept.ts";
+import type { Challenge } from "./messages.ts";
 import type { Order } from "./orders.ts";
-import { type Kept, type Trouble, dueAt } from "./policy-renewal.ts";
+import type { CertificatePeer, CertificatePeers, PeerHost } from "./peers.ts";
+import { leftTo, notTaken } from "./policy-peers.ts";
+import { dueAt } from "./policy-renewal.ts";
+import {
+  type CertificateProblem,
+  type CertificateWish,
+  type Known,
+  problemOf,
+  samplesOf,
+} from "./policy-report.ts";
 import { type AcmeStore, accountName, certificateName, troubleName } from "./store.ts";
-
-/** A certificate that a service wants. */
-export interface CertificateWish {
-  readonly service: string;
-  readonly settings: AcmeSettings;
-  /** Whether the authority would find this node: the service's address is here. */
-  readonly here: boolean;
-}
+import type { PeerState } from "./wire-peers.ts";
 
 export interface CertificateKeeperOptions {
   readonly clock: Clock;
+  readonly site: string;
+  readonly node: string;
   readonly random: Random;
   readonly store: AcmeStore;
   readonly order: Order;
@@ -32,29 +35,27 @@ export interface CertificateKeeperOptions {
   readonly notice: (event: string, fields: Record<string, unknown>) => void;
 }
 
-interface Known {
-  kept: Kept | undefined;
-  /** What the file held when it was read last. */
-  text: string | undefined;
-  trouble: Trouble | undefined;
-  /** Drawn once, so that the day does not move with every look. */
-  readonly chance: number;
-  orders: number;
-  failed: number;
-}
-
 /** Another node, or a person, may put a certificate into the store: it is looked at this often. */
 const LOOK_EVERY = seconds(10);
-/** A certificate that ends within this while orders fail is an alarm. */
-const ALARM_WITHIN = 14 * 86_400_000;
+/** What another node's order has the authority find; longer than any order, should that node die meanwhile. */
+const CHALLENGES_FOR = seconds(360);
 
 const ACCOUNT_LOST = /account.{0,60}(not exist|not found|deactivated|revoked)|(unknown|no) account/i;
 
-/** Orders certificates, keeps them, and renews them in time. One order at a time. */
-export class CertificateKeeper {
+/** Orders certificates, keeps them, renews them in time, and shares them with other nodes. One order at a time. */
+export class CertificateKeeper implements PeerHost {
   readonly #options: CertificateKeeperOptions;
   readonly #known = new Map<string, Known>();
   readonly #challenges = new Set<Challenge>();
+  readonly #theirs = new Map<
+    string,
+    { challenges: readonly Challenge[]; until: MonotonicMs; sequence: number }
+  >();
+  #sequence: number;
+  #peers: Pick<CertificatePeers, "ask" | "tell" | "upkeep"> | undefined;
+  #ordering: string | undefined;
+  /** Files are written one after the other. */
+  #writing: Promise<unknown> = Promise.resolve();
   #wishes: readonly CertificateWish[] = [];
   #timer: Timer | undefined;
   #looking: Promise<void> | undefined;
@@ -62,6 +63,8 @@ export class CertificateKeeper {
 
   constructor(options: CertificateKeeperOptions) {
     this.#options = options;
+    // Above everything that an earlier process of this node has said.
+    this.#sequence = options.clock.wall();
   }
 
   /** After every site, and whenever an address came or went. */
@@ -72,6 +75,12 @@ export class CertificateKeeper {
     for (const service of this.#known.keys())
       if (!wishes.some((wish) => wish.service === service)) this.#known.delete(service);
     if (!same || this.#timer === undefined) void this.look();
+  }
+
+  /** The other nodes; undefined where nothing is shared. */
+  share(peers: Pick<CertificatePeers, "ask" | "tell" | "upkeep"> | undefined): void {
+    this.#peers = peers;
+    if (peers !== undefined && this.#wishes.length > 0) void this.look();
   }
 
   stop(): void {
@@ -92,6 +101,8 @@ export class CertificateKeeper {
   }
 
   async #look(): Promise<void> {
+    this.#forget();
+    await this.#peers?.upkeep();
     for (const wish of this.#wishes) {
       if (this.#stopped) return;
       const known = this.#of(wish.service);
@@ -101,17 +112,27 @@ export class CertificateKeeper {
         this.#failed(wish.service, known, messageOf(error));
         continue;
       }
-      if (!wish.here) continue;
-      const due = dueAt(wish.settings.names, known.kept, known.trouble, known.chance);
-      if (due <= this.#options.clock.wall()) await this.#order(wish, known);
+      if (wish.here && this.#due(wish, known) && !(await this.#leave(wish.service)) && this.#due(wish, known))
+        await this.#order(wish, known);
     }
+  }
+  #due({ settings }: CertificateWish, { kept, trouble, chance }: Known): boolean {
+    return dueAt(settings.names, kept, trouble, chance) <= this.#options.clock.wall();
+  }
+
+  /** Whether another node orders it. Asking brings what that node has. */
+  async #leave(service: string): Promise<boolean> {
+    const { node } = this.#options;
+    const answers = await this.#peers?.ask();
+    return answers !== undefined && leftTo(service, node, answers) !== undefined;
   }
 
   #of(service: string): Known {
     let known = this.#known.get(service);
     if (known === undefined) {
       const chance = this.#options.random.next();
-      known = { kept: undefined, text: undefined, trouble: undefined, chance, orders: 0, failed: 0 };
+      const counts = { orders: 0, failed: 0, received: 0 };
+      known = { kept: undefined, text: undefined, trouble: undefined, chance, ...counts };
       this.#known.set(service, known);
     }
     return known;
@@ -134,6 +155,7 @@ export class CertificateKeeper {
     const why = known.kept === undefined ? "there is none yet" : "it is to be renewed, or its names changed";
     notice("acme.ordering", { service, names, directory, reason: why });
     known.orders++;
+    this.#ordering = service;
     try {
       const account = accountOf(await store.read(accountName(directory)));
       const { externalAccount, authorities } = settings;
@@ -147,22 +169,24 @@ export class CertificateKeeper {
             ? {}
             : { externalAccount: { id: externalAccount.id, key: await secret(externalAccount.key) } }),
           ...(authorities === undefined ? {} : { authorities: await readAuthorities(authorities) }),
-          ...(account === undefined ? {} : { account }),
+          ...(account === undefined ? {} : { account: { key: account.key, url: account.url } }),
         },
         {
           publish: (one) => this.#publish(() => this.#challenges.add(one)),
-          withdraw: (one) => this.#publish(() => this.#challenges.delete(one)),
-          account: (made) => store.write(accountName(directory), JSON.stringify(made)),
+          withdraw: (one) => void this.#publish(() => this.#challenges.delete(one)),
+          account: async (made) => {
+            const text = JSON.stringify({ ...made, made: this.#options.clock.wall() });
+            await this.#serially(() => store.write(accountName(directory), text));
+            void this.#peers?.tell(true);
+          },
         },
       );
       const kept = keptOf(pem);
       if (kept === undefined) throw new OperationalError("MESSAGE_INVALID", "what came is no certificate");
-      await store.write(certificateName(service), pem);
-      known.trouble = undefined;
-      await store.write(troubleName(service), "{}");
-      await this.#read(service, known);
+      await this.#serially(() => this.#keep(service, known, pem));
       const until = new Date(kept.notAfter).toISOString();
       notice("acme.ordered", { service, names, until, reason: "the authority signed it" });
+      void this.#peers?.tell(true);
     } catch (error) {
       if (this.#stopped) return;
       known.failed++;
@@ -170,9 +194,27 @@ export class CertificateKeeper {
       this.#failed(service, known, messageOf(error), failures);
       await store.write(troubleName(service), JSON.stringify(known.trouble)).catch(() => undefined);
       // An authority that does not know the account (any more) gets a new one the next time.
-      if (ACCOUNT_LOST.test(messageOf(error)))
-        await store.write(accountName(directory), "{}").catch(() => undefined);
+      if (ACCOUNT_LOST.test(messageOf(error))) await this.#lose(directory).catch(() => undefined);
+    } finally {
+      this.#ordering = undefined;
     }
+  }
+  async #keep(service: string, known: Known, pem: string): Promise<void> {
+    const { store } = this.#options;
+    await store.write(certificateName(service), pem);
+    known.trouble = undefined;
+    await store.write(troubleName(service), "{}");
+    await this.#read(service, known);
+  }
+  async #lose(directory: string): Promise<void> {
+    const { store } = this.#options;
+    const lost = accountOf(await store.read(accountName(directory)))?.url;
+    await this.#serially(() => store.write(accountName(directory), JSON.stringify({ lost })));
+  }
+  #serially<T>(task: () => Promise<T>): Promise<T> {
+    const done = this.#writing.then(task);
+    this.#writing = done.catch(() => undefined);
+    return done;
   }
 
   #failed(service: string, known: Known, reason: string, failures = known.trouble?.failures ?? 0): void {
@@ -182,100 +224,106 @@ export class CertificateKeeper {
     known.trouble = { failures, at: clock.wall(), reason };
   }
 
-  #publish(change: () => void): void {
+  /** To the own workers at once; settles when the other nodes have heard it, too, or do not answer. */
+  async #publish(change: () => void): Promise<void> {
     change();
-    this.#options.publish([...this.#challenges]);
+    this.#show();
+    await this.#peers?.tell(false);
+  }
+  #show(): void {
+    const theirs = [...this.#theirs.values()].flatMap(({ challenges }) => challenges);
+    this.#options.publish([...this.#challenges, ...theirs]);
+  }
+  #forget(): void {
+    const now = this.#options.clock.monotonic();
+    const over = [...this.#theirs].filter(([, { until }]) => until <= now);
+    for (const [node] of over) this.#theirs.delete(node);
+    if (over.length > 0) this.#show();
   }
 
-  /** What an operator must know: a certificate that is missing or ends soon while it cannot be ordered. */
-  problems(): { readonly service: string; readonly reason: string; readonly critical: boolean }[] {
+  // The other nodes --------------------------------------------------------------------------------------
+
+  async state(services: readonly string[], keys: boolean): Promise<PeerState> {
+    const { store, site, node } = this.#options;
+    const wishes = this.#wishes.filter(({ service }) => services.includes(service));
+    const certificates: Record<string, string> = {};
+    const accounts: PeerState["accounts"] = {};
+    for (const { service, settings } of keys ? wishes : []) {
+      const pem = await store.read(certificateName(service));
+      if (pem !== undefined && pairOf(pem) !== undefined) certificates[service] = pem;
+      const account = accountOf(await store.read(accountName(settings.directory)));
+      if (account !== undefined) accounts[settings.directory] = account;
+    }
+    // Who has failed leaves it to whoever comes next, and takes it up again when it is due.
+    const claims = wishes.filter(({ here, service }) => here && !this.#of(service).trouble?.failures);
+    return {
+      version: 1,
+      site,
+      node,
+      sequence: ++this.#sequence,
+      certificates,
+      accounts,
+      challenges: [...this.#challenges],
+      claims: claims.map(({ service }) => service),
+      ordering: wishes.flatMap(({ service }) => (service === this.#ordering ? [service] : [])),
+    };
+  }
+
+  /** Takes what is newer; throws OperationalError where it cannot be written. */
+  accept(from: CertificatePeer, state: PeerState): Promise<void> {
+    return this.#serially(async () => {
+      if (this.#stopped) return;
+      const wishes = this.#wishes.filter(({ service }) => from.services.includes(service));
+      this.#takeChallenges(from.node, state, new Set(wishes.flatMap(({ settings }) => settings.names)));
+      for (const { service, settings } of wishes) {
+        const pem = state.certificates[service];
+        if (pem !== undefined) await this.#take(from.node, service, settings.names, pem);
+        const account = state.accounts[settings.directory];
+        if (account !== undefined) await this.#takeAccount(settings.directory, account);
+      }
+    });
+  }
+  #takeChallenges(from: string, { challenges, sequence }: PeerState, names: ReadonlySet<string>): void {
+    const { clock } = this.#options;
+    const before = this.#theirs.get(from);
+    if (before !== undefined && before.sequence >= sequence) return;
+    const taken = challenges.filter((one) => one.kind === "http-01" || names.has(one.name.toLowerCase()));
+    const until = addTime(clock.monotonic(), CHALLENGES_FOR);
+    this.#theirs.set(from, { challenges: taken, until, sequence });
+    if (taken.length > 0 || (before?.challenges.length ?? 0) > 0) this.#show();
+  }
+  async #take(from: string, service: string, names: readonly string[], pem: string): Promise<void> {
+    const { clock, notice } = this.#options;
+    const known = this.#of(service);
+    await this.#read(service, known);
+    const offered = pairOf(pem);
+    const why = offered === undefined ? "broken" : notTaken(offered, known.kept, names, clock.wall());
+    if (offered === undefined || why === "broken") {
+      notice("acme.refused", { service, from, reason: "it is no certificate with its key" });
+    } else if (why === undefined) {
+      await this.#keep(service, known, pem);
+      known.received++;
+      const until = new Date(offered.notAfter).toISOString();
+      notice("acme.received", { service, from, until, reason: "newer than what was here" });
+    }
+  }
+  async #takeAccount(directory: string, offered: PeerState["accounts"][string]): Promise<void> {
+    const { store } = this.#options;
+    const text = await store.read(accountName(directory));
+    const own = accountOf(text);
+    if (offered.url === lostAccountOf(text) || (own !== undefined && own.made >= offered.made)) return;
+    await store.write(accountName(directory), JSON.stringify(offered));
+  }
+
+  problems(): CertificateProblem[] {
     const now = this.#options.clock.wall();
-    return this.#wishes.flatMap(({ service, here, settings }) => {
-      const { kept, trouble } = this.#of(service);
-      const left = kept === undefined ? 0 : kept.notAfter - now;
-      const name = settings.names[0];
-      const state =
-        kept === undefined
-          ? `there is no certificate for ${name}`
-          : left <= 0
-            ? `the certificate for ${name} has ended`
-            : `the certificate for ${name} ends in ${Math.ceil(left / 86_400_000)} days`;
-      if (trouble !== undefined && (trouble.failures > 0 || trouble.reason !== "") && left < ALARM_WITHIN)
-        return [{ service, critical: left <= 0, reason: `${state}: ${trouble.reason}` }];
-      if (!here && left <= 0)
-        return [
-          {
-            service,
-            critical: false,
-            reason: `${state}, and the authority would not find this node: it is ordered when the address comes, or put it into the store`,
-          },
-        ];
-      return [];
-    });
+    return this.#wishes.flatMap(
+      (wish) => problemOf(wish, this.#of(wish.service), now, this.#peers !== undefined) ?? [],
+    );
   }
-
   samples(): MetricSample[] {
-    return this.#wishes.flatMap(({ service }): MetricSample[] => {
-      const { kept, trouble, orders, failed } = this.#of(service);
-      const labels = { service };
-      return [
-        {
-          name: "nines_proxy_certificate_expiry_seconds",
-          help: "When an ordered certificate ends, in seconds since 1970; 0 while there is none.",
-          kind: "gauge",
-          labels,
-          value: kept === undefined ? 0 : kept.notAfter / 1000,
-        },
-        {
-          name: "nines_proxy_certificate_failures",
-          help: "Orders that failed since the last good one; the alarm has the last reason.",
-          kind: "gauge",
-          labels,
-          value: trouble?.failures ?? 0,
-        },
-        ...(["ordered", "failed"] as const).map((result): MetricSample => ({
-          name: "nines_proxy_certificate_orders_total",
-          help: "Certificates ordered, by result.",
-          kind: "counter",
-          labels: { ...labels, result },
-          value: result === "failed" ? failed : orders - failed,
-        })),
-      ];
-    });
+    return this.#wishes.flatMap(({ service }) => samplesOf(service, this.#of(service)));
   }
-}
-
-function keptOf(pem: string): Kept | undefined {
-  try {
-    const at = pem.indexOf("-----BEGIN CERTIFICATE-----");
-    const parsed = new X509Certificate(pem.slice(at));
-    const names = (parsed.subjectAltName ?? "")
-      .split(", ")
-      .flatMap((one) => (one.startsWith("DNS:") ? [one.slice(4).toLowerCase()] : []));
-    return { notBefore: Date.parse(parsed.validFrom), notAfter: Date.parse(parsed.validTo), names };
-  } catch {
-    return undefined;
-  }
-}
-
-const parsed = (text: string | undefined): Record<string, unknown> => {
-  try {
-    return JSON.parse(text ?? "{}") as Record<string, unknown>;
-  } catch {
-    // Written by nobody that we know: as if it were not there.
-    return {};
-  }
-};
-
-function troubleOf(text: string | undefined): Trouble | undefined {
-  const { failures, at, reason } = parsed(text);
-  if (typeof failures !== "number" || typeof at !== "number" || typeof reason !== "string") return undefined;
-  return { failures, at, reason };
-}
-
-function accountOf(text: string | undefined): Account | undefined {
-  const { key, url } = parsed(text);
-  return typeof key === "string" && typeof url === "string" ? { key, url } : undefined;
 }
 
 async function readAuthorities(file: string): Promise<string> {

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Server as HttpServer, type RequestListener, createServer as createHttpServer } from "node:http";
-import { type AddressInfo, type Server, type Socket, connect, createServer } from "node:net";
+import { type AddressInfo, type Server, type Socket, connect, createServer, isIP } from "node:net";
 import type { z } from "zod";
 import { ip } from "../../base/addresses.ts";
 import { SystemClock } from "../../base/system-clock.ts";
@@ -98,15 +98,17 @@ const performanceNow = (): number => clock.monotonic();
 export const openssl = spawnSync("openssl", ["version"]).status === 0;
 
 /** A self-signed certificate with its key, as files. */
+/** Signed by itself, for a host name or an address. */
 export function makeCertificate(name: string): { certificate: string; key: string } {
   const directory = mkdtempSync(join(tmpdir(), "nines-tls-"));
   cleanups.push(() => rmSync(directory, { recursive: true, force: true }));
   const [certificate, key] = [join(directory, `${name}.pem`), join(directory, `${name}.key`)];
   const files = ["-keyout", key, "-out", certificate];
   const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
+  const alternative = `subjectAltName=${isIP(name) === 0 ? "DNS" : "IP"}:${name}`;
   execFileSync(
     "openssl",
-    ["req", "-x509", ...curve, "-subj", `/CN=${name}`, "-addext", `subjectAltName=DNS:${name}`, ...files],
+    ["req", "-x509", ...curve, "-subj", `/CN=${name}`, "-addext", alternative, ...files],
     { stdio: "ignore" },
   );
   return { certificate, key };

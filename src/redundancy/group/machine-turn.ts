@@ -1,6 +1,6 @@
 /** One step of a group under way: the state so far, the effects so far, and the moves that both kinds share. */
 import { type DurationMs, type MonotonicMs, NEVER, addTime, timeSince } from "../../base/time.ts";
-import type { RouterState } from "../../contracts/redundancy.ts";
+import { MAINTENANCE, type RouterState } from "../../contracts/redundancy.ts";
 import { unsynced, withheld } from "./machine-flows.ts";
 import { type VrrpEffect, type VrrpEvent, stepVrrp } from "../vrrp/machine.ts";
 import {
@@ -226,6 +226,12 @@ export class Turn {
     this.#left("backup", reason);
     this.settle("");
     if (this.#state.stopping) this.shutDown("stopped");
+  }
+
+  /** Whom an operator has brought back goes by the site file alone: what it gave away when it went out is forgotten. */
+  broughtBack(name: string): void {
+    if (name !== MAINTENANCE || !this.#state.failing.some((each) => each.name === name)) return;
+    this.state.links.forEach((link, i) => this.patchLink(i, { vrrp: { ...link.vrrp, yielded: false } }));
   }
 
   #left(to: RouterState, reason: string): void {

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { type IpAddress, ip } from "../../base/addresses.ts";
 import { type MonotonicMs, instant, ms, seconds } from "../../base/time.ts";
-import type { RouterPlan, TrackPlan } from "../../contracts/redundancy.ts";
+import { MAINTENANCE, type RouterPlan, type TrackPlan } from "../../contracts/redundancy.ts";
 import { GROUP_TRANSITIONS, nextGroupDeadline, stepGroup } from "./machine.ts";
 import {
   GROUP_TIMERS,
@@ -267,6 +267,55 @@ describe("what is tracked", () => {
     bench.hear(95);
     expect(bench.state.name).toBe("backup");
     expect(bench.state.links[0]?.vrrp.yielded).toBe(false);
+  });
+  it("taken out by an operator it stands at 1 and hands over, and serves on where the other one is out as well", () => {
+    const out = { type: "lower", name: MAINTENANCE, by: 254, reason: "drained" } as const;
+    const bench = new Bench({ priority: 110 }).active();
+    const offers = () => bench.effects.filter((e) => e.type === "message").length;
+    bench.send(out);
+    expect(effectivePriority(bench.plan, bench.state.failing)).toBe(1);
+    for (let second = 0; second < 10; second++) {
+      bench.peer({ priority: 1 });
+      bench.after(1000);
+    }
+    expect([bench.state.name, offers()]).toEqual(["active", 0]);
+    // That one is enabled: it is the healthier one from now on.
+    for (let second = 0; second < 5; second++) {
+      bench.peer({ priority: 100 });
+      bench.after(1000);
+    }
+    expect(offers()).toBeGreaterThan(0);
+    // A reload keeps it; enabling ends it.
+    bench.send({ type: "planned" });
+    expect(effectivePriority(bench.plan, bench.state.failing)).toBe(1);
+    bench.send({ ...out, by: 0 });
+    expect(effectivePriority(bench.plan, bench.state.failing)).toBe(110);
+  });
+  it.each([true, false])("enabled again it goes back by itself only with preemption (%s)", (preempt) => {
+    const bench = new Bench({ priority: 110, preempt }).active();
+    bench.send({ type: "lower", name: MAINTENANCE, by: 254, reason: "drained" });
+    bench.peer();
+    bench.send({ type: "switchover", id: 7 });
+    bench.hear(100);
+    expect(bench.state.name).toBe("backup");
+    bench.send({ type: "lower", name: MAINTENANCE, by: 0, reason: "" });
+    for (let i = 0; i < 10; i++) {
+      bench.after(100);
+      if (bench.state.name === "backup") bench.hear(100);
+    }
+    expect(bench.state.name).toBe(preempt ? "active" : "backup");
+  });
+  it("taken out before its start it does not preempt, and still takes over when nobody is left", () => {
+    const bench = new Bench({ priority: 110, preempt: true });
+    bench.send({ type: "lower", name: MAINTENANCE, by: 254, reason: "drained" });
+    bench.hear(100);
+    for (let i = 0; i < 30; i++) {
+      bench.after(100);
+      bench.hear(100);
+    }
+    expect(bench.state.name).toBe("backup");
+    bench.after(1000);
+    expect(bench.state.name).toBe("active");
   });
   it("stays where the other node is lowered as much, or was the healthier one for a moment only", () => {
     const bench = new Bench().active();

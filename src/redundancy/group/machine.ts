@@ -239,6 +239,7 @@ export function stepGroup(state: GroupState, event: GroupEvent, context: GroupCo
       break;
     }
     case "lower":
+      if (event.by === 0) turn.broughtBack(event.name);
       setFailing(
         turn,
         event.name,
