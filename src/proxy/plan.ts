@@ -11,7 +11,7 @@ import { Field, type FieldNames } from "./http1/wire-names.ts";
 import { type Condition, Router, compileConditions, hostMatches } from "./routing/policy-match.ts";
 import { RateLimiter } from "./routing/policy-rate.ts";
 import { compileRewrite } from "./routing/policy-rewrite.ts";
-import type { Certificates } from "./tls.ts";
+import type { Certificates } from "./tls/certificates.ts";
 import { type Sticky, compileSticky } from "./sticky.ts";
 
 /** Fields removed and added in one direction. */
