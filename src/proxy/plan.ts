@@ -198,7 +198,13 @@ function compileRoute(
       requests: settings.limits.requests,
       connections: settings.limits.connections,
     },
-    sticky: settings.sticky && compileSticky(settings.sticky, context.secret(settings.sticky.secret)),
+    sticky:
+      settings.sticky &&
+      compileSticky(
+        settings.sticky,
+        context.secret(settings.sticky.secret),
+        settings.sticky.by === undefined ? undefined : compileKey(settings.sticky.by, names),
+      ),
     budget: state.budget,
     hedge: settings.hedge && new HedgeDelay(settings.hedge),
     limiter:
