@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { ms, seconds } from "../base/time.ts";
 import { type Weighted, hashName } from "./hash.ts";
 import { MAGLEV_SLOTS, maglev } from "./maglev.ts";
-import { rendezvous, rendezvousOrder } from "./rendezvous.ts";
+import { rendezvous, rendezvousIndex, rendezvousOrder } from "./rendezvous.ts";
 import { SmoothPicker, smoothSequence } from "./smooth.ts";
 import { leastConnections, slowStart } from "./weights.ts";
 
@@ -125,12 +125,55 @@ describe("rendezvous", () => {
     );
   });
   it("shares keys by weight", () => {
-    const backends = [
-      { name: "a", weight: 1 },
-      { name: "b", weight: 3 },
-    ];
-    const share = counts(keys.map((key) => rendezvous(key, backends, 1) ?? ""));
-    expect((share.get("b") ?? 0) / keys.length).toBeCloseTo(0.75, 1);
+    fc.assert(
+      fc.property(pool(6), fc.nat(), (backends, seed) => {
+        const share = counts(keys.map((key) => rendezvous(key, backends, seed) ?? ""));
+        for (const { name, weight } of backends) {
+          const due = weight / sumOf(backends);
+          // Five standard deviations of as many draws.
+          const off = 5 * Math.sqrt((due * (1 - due)) / keys.length);
+          expect(Math.abs((share.get(name) ?? 0) / keys.length - due)).toBeLessThanOrEqual(off + 1e-9);
+        }
+      }),
+      { numRuns: 30, seed: 20 },
+    );
+  });
+  it("moves keys only to a backend whose weight grows, and only away from one whose weight falls", () => {
+    fc.assert(
+      fc.property(pool(8), fc.nat(), fc.integer({ min: 0, max: 30 }), (backends, seed, weight) => {
+        const [first, ...rest] = backends;
+        if (first === undefined) return;
+        const changed = [{ ...first, weight }, ...rest];
+        for (const key of keys.slice(0, 200)) {
+          const before = rendezvous(key, backends, seed);
+          const after = rendezvous(key, changed, seed);
+          if (before === after) continue;
+          expect(weight > first.weight ? after : before).toBe(first.name);
+        }
+      }),
+      { numRuns: 50 },
+    );
+  });
+  it("gives the second choice of those that lose theirs by weight as well", () => {
+    const backends = ["a", "b", "c", "d"].map((name, i) => ({ name, weight: i + 1 }));
+    const moved = keys.filter((key) => rendezvous(key, backends, 7) === "d");
+    const share = counts(moved.map((key) => rendezvous(key, backends.slice(0, 3), 7) ?? ""));
+    expect(moved.length).toBeGreaterThan(1000);
+    expect((share.get("c") ?? 0) / moved.length).toBeCloseTo(3 / 6, 1);
+    expect((share.get("a") ?? 0) / moved.length).toBeCloseTo(1 / 6, 1);
+  });
+  it("is the first of the order, whatever the order of the list", () => {
+    const some = pool(10, fc.integer({ min: 0, max: 5 }));
+    fc.assert(
+      fc.property(some, fc.nat(), fc.string(), (backends, seed, key) => {
+        const at = rendezvousIndex(key, backends, seed, (one) => one.weight);
+        const list = backends.toReversed();
+        const other = rendezvousIndex(key, list, seed, (one) => one.weight);
+        expect(backends[at]?.name).toBe(rendezvous(key, backends, seed));
+        expect(list[other]?.name).toBe(backends[at]?.name);
+      }),
+    );
+    expect(rendezvousIndex("x", [{ name: "a" }], 0, () => 0)).toBe(-1);
   });
 });
 

@@ -46,6 +46,8 @@ const STATUS_BUG = 70;
  */
 export function runChild(main: (context: ChildContext) => Promise<void>): void {
   const setup = JSON.parse(process.env["NINES_CHILD"] ?? "{}") as ChildSetup;
+  // What this process starts itself has no use for it, and shall not see the secret in it.
+  delete process.env["NINES_CHILD"];
   process.title = `nines: ${setup.name}${setup.index > 0 ? `.${setup.index}` : ""} ${setup.node}`;
   const clock = new SystemClock();
   const log = createLog(setup.name, setup.node);

@@ -25,6 +25,11 @@ export interface ChildSetup {
   readonly lastGood: boolean;
   /** Loads everything, says `warm`, and waits for `go` with the place that it takes. */
   readonly spare?: boolean;
+  /**
+   * Random, of this run of the node, in base64: what the proxies make the keys of session tickets from where the site
+   * has no secret for them. Given to proxies alone.
+   */
+  readonly ticketSecret?: string;
   readonly listeners: readonly InheritedListener[];
 }
 

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { type Server, createServer } from "node:net";
 import { join } from "node:path";
@@ -11,7 +12,7 @@ import { listenUnix } from "./link.ts";
 import { createLog } from "./log.ts";
 import type { ChildMessage, ChildWish, ListenWish, StopMode } from "./messages-parent.ts";
 import { Spare } from "./spare.ts";
-import { type Failure, Slot, describeSlots, startChild } from "./supervisor.ts";
+import { type Failure, Slot, type SlotSetup, describeSlots, startChild } from "./supervisor.ts";
 
 export interface ParentOptions {
   readonly site: string;
@@ -90,6 +91,8 @@ class Parent {
   #upgrades: Slot[] = [];
   #stopping = false;
   #mode: StopMode = "release";
+  /** Here, since this process outlives every worker, every brain, and every upgrade of both. */
+  readonly #ticketSecret = randomBytes(32).toString("base64");
   #writing: Promise<void> | undefined;
   #dirty = false;
 
@@ -134,12 +137,11 @@ class Parent {
       return;
     }
     const listeners = this.#open(kind, listen);
-    const { site, node, runtime, state, lastGood } = this.#options;
     const slot = new Slot(
       {
         kind,
         index,
-        setup: { site, node, runtime, state, lastGood },
+        setup: this.#setup(kind),
         listeners,
         message: (message) => this.#heard(message),
         changed: () => this.#changed(),
@@ -156,6 +158,12 @@ class Parent {
     );
     this.#slots.set(`${name}.${index}`, slot);
     slot.want();
+  }
+
+  #setup(kind: ChildKind): SlotSetup["setup"] {
+    const { site, node, runtime, state, lastGood } = this.#options;
+    const own = kind.name === "proxy" ? { ticketSecret: this.#ticketSecret } : {};
+    return { site, node, runtime, state, lastGood, ...own };
   }
 
   #open(kind: ChildKind, wishes: readonly ListenWish[]): { name: string; fd: number }[] {
@@ -252,9 +260,8 @@ class Parent {
   }
 
   #newSpare(kind: ChildKind): Spare {
-    const { site, node, runtime, state, lastGood } = this.#options;
     const place = { name: kind.name, index: 0, successor: true, spare: true };
-    const setup = { site, node, runtime, state, lastGood, ...place };
+    const setup = { ...this.#setup(kind), ...place };
     const spare = new Spare({
       name: kind.name,
       clock: this.#clock,

@@ -3,6 +3,7 @@ import { ms } from "../base/time.ts";
 import { resetOnClose } from "../linux/listen.ts";
 import { Proxy } from "../proxy/proxy.ts";
 import { certificateStore } from "./brain/certificates.ts";
+import { stapleStore } from "./brain/staples.ts";
 import { runChild } from "./child.ts";
 import { AddressWatch } from "./proxy-addresses.ts";
 import { ProxyLink } from "./proxy-link.ts";
@@ -35,6 +36,10 @@ runChild(async (context) => {
       ejected: (ejection) => link.ejected(ejection),
     },
     acme: certificateStore(context.state),
+    ocsp: stapleStore(context.state),
+    ...(context.ticketSecret === undefined
+      ? {}
+      : { ticketSecret: Buffer.from(context.ticketSecret, "base64") }),
   });
 
   const watchAddresses = (): AddressWatch | undefined => {

@@ -1,9 +1,12 @@
+import { unreachable } from "../base/result.ts";
+import { Affinity } from "./engine/affinity.ts";
 import { Http1Reader, Signal } from "./http1/machine.ts";
 import { FAULTS } from "./http1/wire-faults.ts";
-import type { FieldNames } from "./http1/wire-names.ts";
+import type { Head } from "./http1/wire-head.ts";
+import { Field, type FieldNames } from "./http1/wire-names.ts";
 import { latin1 } from "./engine/channel.ts";
-import type { RoutePlan, ServicePlan } from "./plan.ts";
-import type { MatchInput } from "./routing/policy-match.ts";
+import type { KeyKind, RoutePlan, ServicePlan } from "./plan.ts";
+import { type MatchInput, cookieValue } from "./routing/policy-match.ts";
 import { normalPath } from "./routing/policy-path.ts";
 import { redirectTarget } from "./routing/policy-rewrite.ts";
 
@@ -28,6 +31,8 @@ export interface Explanation {
   readonly action?: string;
   /** The target as the backend gets it. */
   readonly target?: string;
+  /** Of a sticky route: where this client belongs, and why. */
+  readonly sticky?: string;
   /** Backends that may get it now, with their shares; and the others with the reason. */
   readonly backends?: readonly {
     readonly backend: string;
@@ -102,8 +107,44 @@ export function explainRequest(
     ...base,
     action: `pool ${route.pools.map(({ pool, weight }) => (route.pools.length > 1 ? `${pool.name} (${weight})` : pool.name)).join(", ")} by ${route.settings.balance.scheduler}`,
     target,
+    ...explainSticky(route, head, input, now),
     backends: describeBackends(route, now),
   };
+}
+
+function explainSticky(route: RoutePlan, head: Head, input: MatchInput, now: number): { sticky?: string } {
+  const { sticky } = route;
+  if (sticky === undefined) return {};
+  const affinity = new Affinity(sticky, route.pools, { head, keyOf: (key) => keyText(key, head, input) });
+  const { cookie, key } = affinity;
+  const first = cookie === undefined ? "no cookie that it signed" : `its cookie names ${cookie.backend}`;
+  if (affinity.home(now) !== undefined) return { sticky: `${first}, which keeps its clients` };
+  const gone = cookie === undefined ? first : `${first}, which takes nobody now`;
+  if (key === "") return { sticky: `${gone}: the scheduler chooses` };
+  const by =
+    cookie !== undefined && cookie.client !== "" ? "the client in the cookie" : route.settings.sticky?.by;
+  const pool = affinity.pool(now) ?? route.pools[0]?.pool;
+  const backend = pool?.place(now, route.pick, key, undefined);
+  return { sticky: `${gone}: rendezvous hashing of ${by} gives ${backend?.id ?? "nobody"}` };
+}
+
+function keyText(key: KeyKind, head: Head, { client, host, path, query }: MatchInput): string {
+  switch (key.kind) {
+    case "client":
+      return client;
+    case "uri":
+      return host + path + query;
+    case "path":
+      return path;
+    case "route":
+      return "";
+    case "header":
+      return head.get(key.id) ?? "";
+    case "cookie":
+      return cookieValue(head.all(Field.cookie), key.name) ?? "";
+    default:
+      return unreachable(key);
+  }
 }
 
 function describeBackends(route: RoutePlan, now: number): NonNullable<Explanation["backends"]> {

@@ -11,7 +11,7 @@ import { Field, type FieldNames } from "./http1/wire-names.ts";
 import { type Condition, Router, compileConditions, hostMatches } from "./routing/policy-match.ts";
 import { RateLimiter } from "./routing/policy-rate.ts";
 import { compileRewrite } from "./routing/policy-rewrite.ts";
-import type { Certificates } from "./tls.ts";
+import type { Certificates } from "./tls/certificates.ts";
 import { type Sticky, compileSticky } from "./sticky.ts";
 
 /** Fields removed and added in one direction. */
@@ -198,7 +198,13 @@ function compileRoute(
       requests: settings.limits.requests,
       connections: settings.limits.connections,
     },
-    sticky: settings.sticky && compileSticky(settings.sticky, context.secret(settings.sticky.secret)),
+    sticky:
+      settings.sticky &&
+      compileSticky(
+        settings.sticky,
+        context.secret(settings.sticky.secret),
+        settings.sticky.by === undefined ? undefined : compileKey(settings.sticky.by, names),
+      ),
     budget: state.budget,
     hedge: settings.hedge && new HedgeDelay(settings.hedge),
     limiter:

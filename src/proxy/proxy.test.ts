@@ -111,7 +111,7 @@ describe("stickiness", () => {
       expect(again.at(-1)).toBe(first.at(-1));
       expect(again).not.toContain("Set-Cookie");
     }
-    const forged = await ask(port, request("/", `Cookie: ${cookie.slice(0, -2)}xx\r\n`));
+    const forged = await ask(port, request("/", `Cookie: ${cookie.replace(/\..{4}/, ".xxxx")}\r\n`));
     expect(forged).toContain("Set-Cookie: nines=");
   });
 });

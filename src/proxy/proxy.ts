@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Random, systemRandom } from "../base/random.ts";
@@ -20,7 +21,7 @@ import { PoolState } from "./engine/pool.ts";
 import { listenKeys } from "./listen-keys.ts";
 import { type ExplainRequest, type Explanation, explainRequest } from "./explain.ts";
 import { type PlanContext, type ServicePlan, compileService, emptyRouteState } from "./plan.ts";
-import { Certificates } from "./tls.ts";
+import { Certificates } from "./tls/certificates.ts";
 import type { RateLimiter } from "./routing/policy-rate.ts";
 
 /** The part of a site that the proxy reads. */
@@ -41,6 +42,13 @@ export interface ProxyOptions {
   readonly resetOnClose?: (fd: number) => void;
   /** The folder where ordered certificates are kept (`acme`); without it there are none. */
   readonly acme?: string;
+  /** The folder where fetched OCSP responses are kept (`fetchOcsp`); without it there are none. */
+  readonly ocsp?: string;
+  /**
+   * What keys of session tickets are made from where the site has no secret for them: the same for all workers of a
+   * node. Default: random, of this proxy alone.
+   */
+  readonly ticketSecret?: Uint8Array;
 }
 
 interface RouteState {
@@ -50,6 +58,7 @@ interface RouteState {
 }
 
 const CERTIFICATES_EVERY = seconds(10);
+const TICKET_SECRET_LEAST = 32;
 const silent: EngineEvents = { notice: () => undefined };
 
 /** The layer-7 services of a site in this process. */
@@ -62,6 +71,8 @@ export class Proxy {
   readonly #events: EngineEvents;
   readonly #resetOnClose: (fd: number) => void;
   readonly #acme: string | undefined;
+  readonly #ocsp: string | undefined;
+  readonly #ticketSecret: Uint8Array;
   #failing = false;
   #takenOut = false;
   #certificateTimer: Timer | undefined;
@@ -81,6 +92,8 @@ export class Proxy {
     this.#events = options.events ?? silent;
     this.#resetOnClose = options.resetOnClose ?? (() => undefined);
     this.#acme = options.acme;
+    this.#ocsp = options.ocsp;
+    this.#ticketSecret = options.ticketSecret ?? randomBytes(32);
     this.engine = new Engine(this.#clock, this.#random, this.#pools, this.#events);
   }
 
@@ -219,16 +232,39 @@ export class Proxy {
       },
       certificates: (service, settings) => {
         const kept = this.#plans.get(service)?.certificates;
-        if (kept !== undefined && JSON.stringify(kept.settings) === JSON.stringify(settings)) return kept;
+        const secret = this.#ticketSecretOf(settings.tickets.secret);
+        if (kept !== undefined && JSON.stringify(kept.settings) === JSON.stringify(settings)) {
+          kept.tickets.use(secret);
+          return kept;
+        }
         const ordered =
           settings.acme === undefined || this.#acme === undefined
             ? undefined
             : join(this.#acme, certificateName(service));
-        return new Certificates(settings, ordered);
+        return new Certificates(settings, {
+          clock: this.#clock,
+          service,
+          secret,
+          ordered,
+          fetched: this.#ocsp,
+        });
       },
       secret: readSecret,
       failing: () => this.#failing || this.#takenOut,
     };
+  }
+
+  #ticketSecretOf(from: { file: string } | { env: string } | undefined): Uint8Array {
+    if (from === undefined) return this.#ticketSecret;
+    const secret = readSecret(from);
+    if (secret.length < TICKET_SECRET_LEAST) {
+      const where = "env" in from ? `the environment variable ${from.env}` : from.file;
+      throw new OperationalError(
+        "FILE_UNREADABLE",
+        `the secret for session tickets in ${where} has less than ${TICKET_SECRET_LEAST} characters, so that it could be guessed from a ticket; make one with: openssl rand -base64 48`,
+      );
+    }
+    return secret;
   }
 
   /** Certificates whose files changed are read again: looked at every ten seconds. */
@@ -237,6 +273,7 @@ export class Proxy {
       addTime(this.#clock.monotonic(), CERTIFICATES_EVERY),
       () => {
         this.refreshCertificates();
+        for (const { listener } of this.#listeners.values()) listener.ticketsChanged();
         this.#watchCertificates();
       },
     );
@@ -246,6 +283,10 @@ export class Proxy {
   refreshCertificates(): void {
     for (const { certificates, name } of this.#plans.values()) {
       const told = certificates?.refresh();
+      for (const reason of told?.ocsp ?? []) {
+        this.engine.event("ocsp.unusable");
+        this.#events.notice("proxy.ocsp_unusable", { service: name, reason });
+      }
       if (told?.changed === true) {
         for (const { listener, service } of this.#listeners.values())
           if (service === name) listener.certificatesChanged();

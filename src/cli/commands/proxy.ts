@@ -135,6 +135,7 @@ async function explain(
     if (told.refused !== undefined) console.log(`refused, ${told.refused}`);
     if (told.action !== undefined) console.log(told.action);
     if (told.target !== undefined) console.log(`the backend gets ${options.method} ${told.target}`);
+    if (told.sticky !== undefined) console.log(`sticky: ${told.sticky}`);
     for (const { backend, share, reason } of told.backends ?? [])
       console.log(`  ${backend}: share ${share}, ${reason}`);
   } finally {

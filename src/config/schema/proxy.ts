@@ -98,6 +98,17 @@ export const stickySchema = z.strictObject({
     .default("nines")
     .describe("Name of the cookie; it carries the backend's id, signed, so that every node understands it."),
   secret: secret().describe("Key of the signature, the same on every node: { file: PATH } or { env: NAME }."),
+  by: hashKey
+    .optional()
+    .describe(
+      "Who has no cookie, or takes none, goes to the backend that rendezvous hashing gives this: client, header:NAME, ... Without it, to one that the scheduler chooses.",
+    ),
+  comeBack: z
+    .boolean()
+    .default(false)
+    .describe(
+      "true: a client whose backend is gone keeps its cookie and goes back when the backend does; false: it gets one of the substitute and stays there.",
+    ),
   maxAge: duration().optional().describe("Without it the cookie ends with the browser's session."),
   secure: z.union([z.boolean(), z.literal("auto")]).default("auto"),
   sameSite: z.enum(["lax", "strict", "none"]).default("lax"),

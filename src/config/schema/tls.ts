@@ -1,6 +1,7 @@
 /** Certificates of a layer-7 service: given as files, or ordered by the node. */
 import { z } from "zod";
-import { secret } from "./common.ts";
+import { seconds } from "../../base/time.ts";
+import { durationBetween, secret } from "./common.ts";
 
 export const acmeSchema = z.strictObject({
   names: z
@@ -43,14 +44,54 @@ export const acmeSchema = z.strictObject({
     ),
 });
 
+export const ticketsSchema = z
+  .strictObject({
+    secret: secret()
+      .optional()
+      .describe(
+        "What the keys are made from, 32 characters or more and the same on every node: { file: PATH } or { env: NAME }. A session then resumes at every node; without it, at every worker of one node.",
+      ),
+    rotate: durationBetween(seconds(60), seconds(7 * 86_400), "1m to 7d")
+      .prefault("12h")
+      .describe("How long tickets are made with one key. Those of the key before are read as long again."),
+    lifetime: durationBetween(seconds(1), seconds(7 * 86_400), "1s to 7d")
+      .prefault("2h")
+      .describe("How long a session may be resumed; `rotate` at most."),
+  })
+  .refine(({ rotate, lifetime }) => lifetime <= rotate, {
+    path: ["lifetime"],
+    message: "expected no more than rotate: a ticket is read until the key after its own has gone",
+  });
+
 export const tlsSchema = z.strictObject({
   certificates: z
-    .array(z.strictObject({ certificate: z.string().min(1), key: z.string().min(1) }))
+    .array(
+      z.strictObject({
+        certificate: z.string().min(1),
+        key: z.string().min(1),
+        ocsp: z
+          .string()
+          .min(1)
+          .optional()
+          .describe(
+            "File with an OCSP response (DER) for this certificate, stapled while it is valid; may come later.",
+          ),
+      }),
+    )
     .default([])
-    .describe("PEM files, read again when they change. The first is for clients that name no server."),
+    .describe(
+      "PEM files with the chain after the certificate, read again when they change. The first is for clients that name no server.",
+    ),
   acme: acmeSchema
     .optional()
     .describe("Ordered and renewed by the node itself (RFC 8555), kept in the state directory."),
+  fetchOcsp: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Ask the responders that the certificates name (RFC 6960) and staple their answers; needs the issuer's certificate in the chain.",
+    ),
+  tickets: ticketsSchema.prefault({}).describe("Session tickets (RFC 5077, RFC 8446)."),
   minVersion: z.enum(["1.2", "1.3"]).default("1.2"),
   ciphers: z.string().optional().describe("OpenSSL's list for TLS 1.2; default: Node's."),
   clientAuthorities: z

@@ -22,6 +22,7 @@ import { type Facts, alarms, named, poolStatuses, reportedTracks, serviceStatuse
 import { ProxyWorkers } from "./proxy-workers.ts";
 import { RedundancyLink } from "./redundancy-link.ts";
 import { ScriptWatcher } from "./scripts.ts";
+import { nodeStaples, stapleWishes } from "./staples.ts";
 
 /** Facts go to the redundancy process on every change and this often; without them for 10 s we count as silent. */
 const FACTS_EVERY = seconds(1);
@@ -40,6 +41,7 @@ export class Brain {
   readonly #accounts: Accounts;
   readonly #proxies: ProxyWorkers;
   readonly #certificates: NodeCertificates;
+  readonly #staples: ReturnType<typeof nodeStaples>;
   readonly #handler: RequestListener;
   readonly #control: ControlListener;
   readonly #maintenance: NodeMaintenance;
@@ -82,6 +84,7 @@ export class Brain {
     this.#scripts = new ScriptWatcher(context.clock, () => this.#changed());
     this.#proxies = new ProxyWorkers(context, () => this.#changed());
     this.#certificates = new NodeCertificates(context, rooms.file.site.site, this.#proxies);
+    this.#staples = nodeStaples(context);
     this.#link = new RedundancyLink(
       context,
       () => this.#plan(),
@@ -231,6 +234,7 @@ export class Brain {
   #tell(): void {
     const facts = this.#facts();
     this.#certificates.update(facts.site, facts.routers, facts.proxyProblem === "");
+    this.#staples.update(stapleWishes(facts.site, this.#context.node, this.#context.state));
     this.#link.send({ type: "facts", facts: reportedTracks(facts) });
     this.#accounts.judge(facts);
     this.#logAlarms(facts);
@@ -392,7 +396,12 @@ export class Brain {
   async #roomSamples(): Promise<readonly MetricSample[]> {
     const forwarded = await this.#forwarder.metrics();
     if (!this.#hasProxies()) return forwarded;
-    return [...forwarded, ...this.#proxies.metrics(), ...this.#certificates.samples()];
+    return [
+      ...forwarded,
+      ...this.#proxies.metrics(),
+      ...this.#certificates.samples(),
+      ...this.#staples.samples(),
+    ];
   }
 
   #redundancyEvent(event: string, fields: Readonly<Record<string, unknown>>): void {
@@ -462,6 +471,7 @@ export class Brain {
     this.#link.stop();
     await this.#accounts.stop();
     this.#certificates.stop();
+    this.#staples.stop();
     this.#proxies.stop();
     this.#control.stop();
     this.#api?.close();

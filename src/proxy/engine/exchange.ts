@@ -188,10 +188,8 @@ export class Exchange extends Question implements TriesHost, HedgeHost, Middlewa
     this.status = status;
     this.responding = true;
     this.#body.forget();
-    const { sticky } = route;
-    const cookie = sticky !== undefined && !tries.stuckTo(backend);
     const encoding = sendAnswer(this.downstream, this.head, head, route, {
-      lines: cookie ? `${sticky.line(backend.id, this.connection.https)}\r\n` : "",
+      lines: tries.cookieLine(backend),
       view: this.view,
     });
     if (encoding !== undefined) this.#compressor = new Compressor(encoding, this);

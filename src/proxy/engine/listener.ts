@@ -280,7 +280,8 @@ export class Listener implements ListenerCore {
   #tlsMadeOf = "";
   #tlsSettings(): string {
     const { tls, timeouts } = this.service.settings;
-    return JSON.stringify([tls?.clientAuthorities, tls?.clientOptional, timeouts.handshake]);
+    const staples = this.service.certificates?.staples;
+    return JSON.stringify([tls?.clientAuthorities, tls?.clientOptional, timeouts.handshake, staples]);
   }
 
   /** Certificates and names are asked of the service with every handshake, so that a reload needs no new server. */
@@ -301,16 +302,32 @@ export class Listener implements ListenerCore {
     });
     // For clients that send no name; SNICallback is not asked for them.
     const setDefault = (): void => {
-      const first = this.service.certificates?.firstFiles;
+      const { certificates } = this.service;
+      const first = certificates?.firstFiles;
       if (first !== undefined) server.setSecureContext(first);
+      // Node keeps the keys of tickets with the context for those without a name, whichever is chosen later.
+      this.#ring = certificates?.tickets.install(server) ?? false;
     };
     setDefault();
     this.#refreshTls = setDefault;
+    // Only where there is something to staple: Node asks with every handshake whose client wants one.
+    if (this.service.certificates?.staples === true)
+      server.on("OCSPRequest", (certificate, _issuer, done) => {
+        const staple = this.service.certificates?.staple(certificate);
+        engine.event(staple === undefined ? "ocsp.none" : "ocsp.stapled");
+        done(null, staple ?? null);
+      });
     server.on("tlsClientError", () => engine.event("refused.tls-handshake"));
     server.on("secureConnection", (socket: TLSSocket) => this.#secured(socket));
     return server;
   }
   #refreshTls: (() => void) | undefined;
+  #ring = true;
+
+  /** Time has passed: without a ring of keys, Node's single one may be due to be another. */
+  ticketsChanged(): void {
+    if (this.#tls !== undefined && !this.#ring) this.service.certificates?.tickets.install(this.#tls);
+  }
 
   /** After the certificates' files were read again, or the service was replaced. */
   certificatesChanged(): void {
@@ -322,6 +339,7 @@ export class Listener implements ListenerCore {
   #secured(socket: TLSSocket): void {
     const engine = this.#engine;
     engine.tick();
+    engine.event(socket.isSessionReused() ? "tls.resumed" : "tls.full");
     const remote = { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 };
     const info =
       this.#introduced.get((socket as ParentedSocket)._parent ?? socket) ??

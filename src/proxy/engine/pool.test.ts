@@ -55,3 +55,64 @@ describe("consistent hashing", () => {
     expect(share).toBeLessThan(0.85);
   });
 });
+
+describe("which backends are used", () => {
+  const turns = (
+    pool: PoolState,
+    more: Partial<PickOptions>,
+    now = 0,
+    count = 40,
+  ): Record<string, number> => {
+    const seen: Record<string, number> = {};
+    for (let i = 0; i < count; i++) {
+      const name =
+        pool.pick(now, { ...options, scheduler: "round-robin", ...more }, "", undefined)?.name ?? "none";
+      seen[name] = (seen[name] ?? 0) + 1;
+    }
+    return seen;
+  };
+
+  it("health is not believed where fewer than the panic share are healthy", () => {
+    const pool = poolOf(["a", "b", "c", "d"]);
+    for (const backend of pool.backends.slice(1)) backend.health = "down";
+    expect(turns(pool, { panic: 0 })).toEqual({ a: 40 });
+    expect(turns(pool, { panic: 0.25 })).toEqual({ a: 40 });
+    expect(turns(pool, { panic: 0.5 })).toEqual({ a: 10, b: 10, c: 10, d: 10 });
+    the(pool.backends[3]).admin = "maintenance";
+    expect(Object.keys(turns(pool, { panic: 0.5 }))).toEqual(["a", "b", "c"]);
+  });
+
+  it("with all down: none, all, or those that were good last, as the pool says", () => {
+    const pool = poolOf(["a", "b"]);
+    expect(turns(pool, {})).toEqual({ a: 20, b: 20 });
+    the(pool.backends[1]).health = "down";
+    expect(turns(pool, {})).toEqual({ a: 40 });
+    the(pool.backends[0]).health = "down";
+    expect(turns(pool, {})).toEqual({ none: 40 });
+    pool.allDown = "all";
+    expect(turns(pool, {})).toEqual({ a: 20, b: 20 });
+    pool.allDown = "last";
+    expect(turns(pool, {})).toEqual({ a: 40 });
+  });
+
+  it("one that came back starts slowly, and with its whole share for those whose key it has", () => {
+    const pool = poolOf(["a", "b"]);
+    const [a, b] = [the(pool.backends[0]), the(pool.backends[1])];
+    b.upSince = 1000;
+    const slow = { slowStart: 10_000 };
+    const share = (now: number): number => (turns(pool, slow, now, 400)["b"] ?? 0) / 400;
+    expect(share(1001)).toBeLessThan(0.1);
+    expect(share(6000)).toBeCloseTo(1 / 3, 1);
+    expect(share(11_000)).toBeCloseTo(1 / 2, 2);
+    const placed = (now: number): string[] =>
+      keys.map((key) => the(pool.place(now, { ...options, ...slow }, key, undefined)).name);
+    expect(placed(1001)).toEqual(placed(50_000));
+    // A weight of the site counts, and one that grows takes keys and gives none away.
+    const before = placed(50_000);
+    a.configuredWeight = 3;
+    const after = placed(50_000);
+    const ofA = after.filter((name) => name === "a").length / keys.length;
+    expect(Math.abs(ofA - 0.75)).toBeLessThan(0.1);
+    expect(after.filter((name, i) => name === "b" && before[i] === "a")).toEqual([]);
+  });
+});

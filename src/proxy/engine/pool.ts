@@ -5,12 +5,12 @@ import { hashName } from "../../balancing/hash.ts";
 import { leastRequests } from "../../balancing/least-requests.ts";
 import { MAGLEV_SLOTS, maglev } from "../../balancing/maglev.ts";
 import { powerOfTwo } from "../../balancing/p2c.ts";
-import { rendezvousOrder } from "../../balancing/rendezvous.ts";
+import { rendezvousIndex, rendezvousOrder } from "../../balancing/rendezvous.ts";
 import type { RouteSettings } from "../../contracts/site.ts";
 import type { BackendState } from "./backend.ts";
 
 /** The same on every node, so that all of them send a key to the same backend. */
-const SEED = 0;
+export const HASH_SEED = 0;
 /** Steps of a slow start: each makes a new Maglev table, so they are few. */
 const SLOW_START_STEPS = 20;
 
@@ -128,6 +128,20 @@ export class PoolState {
     return usable[this.#index(usable, options.scheduler, key, now)];
   }
 
+  /**
+   * The backend that rendezvous hashing gives a key. By the weights of the site alone: a slow start, which each worker
+   * counts for itself, must not make two of them disagree.
+   */
+  place(
+    now: number,
+    options: PickOptions,
+    key: string,
+    tried: ReadonlySet<BackendState> | undefined,
+  ): BackendState | undefined {
+    const usable = this.#usable(now, options, tried);
+    return usable[rendezvousIndex(key, usable, HASH_SEED, siteWeight)] ?? usable[0];
+  }
+
   #index(usable: BackendState[], scheduler: SchedulerName, key: string, now: number): number {
     switch (scheduler) {
       case "least-requests":
@@ -152,6 +166,8 @@ export class PoolState {
   }
 }
 
+const siteWeight = ({ configuredWeight }: BackendState): number => configuredWeight;
+
 /** Smooth weighted round robin over backends that come and go: the credit lives on the backend. */
 function smooth(backends: readonly BackendState[]): number {
   let total = 0;
@@ -168,7 +184,7 @@ function smooth(backends: readonly BackendState[]): number {
 
 /** Indexes of all backends in the order in which this key prefers them. */
 const order = (backends: readonly BackendState[], key: string): number[] =>
-  rendezvousOrder(key, backends, SEED).map((name) => backends.findIndex((one) => one.name === name));
+  rendezvousOrder(key, backends, HASH_SEED).map((name) => backends.findIndex((one) => one.name === name));
 
 /** The Maglev table of a pool, made anew when a backend comes, goes or changes its weight. */
 class HashTable {
@@ -180,7 +196,7 @@ class HashTable {
   pick(healthy: readonly BackendState[], usable: readonly BackendState[], key: string): number {
     if (!this.#fresh(healthy)) this.#make(healthy);
     const { length } = this.#slots;
-    const at = length === 0 ? -1 : usable.indexOf(this.#slots[hashName(key, SEED) % length]!);
+    const at = length === 0 ? -1 : usable.indexOf(this.#slots[hashName(key, HASH_SEED) % length]!);
     return at >= 0 ? at : (order(usable, key)[0] ?? -1);
   }
 
@@ -196,6 +212,6 @@ class HashTable {
     this.#backends = [...backends];
     this.#weights = backends.map((one) => one.weight);
     const byName = new Map(backends.map((one) => [one.name, one]));
-    this.#slots = maglev(backends, MAGLEV_SLOTS, SEED).map((name) => byName.get(name)!);
+    this.#slots = maglev(backends, MAGLEV_SLOTS, HASH_SEED).map((name) => byName.get(name)!);
   }
 }

@@ -1,7 +1,6 @@
 import type { MonotonicMs } from "../../base/time.ts";
-import { cookieValue } from "../routing/policy-match.ts";
-import { Field } from "../http1/wire-names.ts";
 import type { KeyKind, RoutePlan } from "../plan.ts";
+import { Affinity } from "./affinity.ts";
 import type { BackendState } from "./backend.ts";
 import type { EngineCore, QueuedExchange, Upstream, UpstreamOwner } from "./ports.ts";
 import { type PoolState, hasRoom } from "./pool.ts";
@@ -36,7 +35,10 @@ export class Tries implements QueuedExchange {
   sentAt = 0;
   queueDeadline = Number.POSITIVE_INFINITY;
   #tried: Set<BackendState> | undefined;
-  #stuck: BackendState | undefined;
+  /** Of a sticky route. */
+  #affinity: Affinity | undefined;
+  /** Its cookie or its key chose the backend, so that nobody else's is as good. */
+  #placed = false;
   /** Where a kept connection was lost. */
   #stale: BackendState | undefined;
   #canary: PoolState | undefined;
@@ -53,9 +55,9 @@ export class Tries implements QueuedExchange {
     if (!this.retry()) this.#enqueue();
   }
 
-  /** Whether the client's cookie named this backend, so that it needs no new one. */
-  stuckTo(backend: BackendState): boolean {
-    return this.#stuck === backend;
+  /** The Set-Cookie line, with its CRLF, that an answer of this backend needs; mostly empty. */
+  cookieLine(backend: BackendState): string {
+    return this.#affinity?.line(backend, this.#host.connection.https, this.#engine.random) ?? "";
   }
 
   /** One try: false where every usable backend is at its limit and the request should wait. */
@@ -86,7 +88,7 @@ export class Tries implements QueuedExchange {
   /** Another backend for the same request while the first one is at it; none for a client that sticks to it. */
   another(route: RoutePlan): BackendState | undefined {
     const { backend } = this;
-    if (backend === undefined || this.#stuck !== undefined) return undefined;
+    if (backend === undefined || this.#placed) return undefined;
     const key = route.hashes ? this.#host.keyOf(route.key) : "";
     return this.#pool(route).pick(this.#engine.now, route.pick, key, new Set(this.#tried).add(backend));
   }
@@ -103,25 +105,22 @@ export class Tries implements QueuedExchange {
 
   #pool(route: RoutePlan): PoolState {
     if (route.pools.length === 1) return route.pools[0]!.pool;
-    this.#canary ??= this.#engine.weightedPool(route);
+    const engine = this.#engine;
+    this.#canary ??= this.#affinity?.pool(engine.now) ?? engine.weightedPool(route);
     return this.#canary;
   }
 
   #choose(route: RoutePlan): BackendState | undefined {
     const { now } = this.#engine;
-    const { sticky } = route;
-    if (sticky !== undefined && this.#tried === undefined) {
-      const cookie = cookieValue(this.#host.head.all(Field.cookie), sticky.cookie);
-      const id = cookie === undefined ? undefined : sticky.read(cookie);
-      if (id !== undefined) {
-        for (const { pool } of route.pools) {
-          const wanted = pool.backends.find((backend) => backend.id === id);
-          if (wanted?.keepsSessions && !wanted.outlier.ejected(now)) {
-            this.#stuck = wanted;
-            return hasRoom(wanted, route.pick) ? wanted : undefined;
-          }
-        }
+    if (route.sticky !== undefined) {
+      const affinity = (this.#affinity ??= new Affinity(route.sticky, route.pools, this.#host));
+      const home = this.#tried === undefined ? affinity.home(now) : undefined;
+      this.#placed = home !== undefined || affinity.key !== "";
+      if (home !== undefined) {
+        this.#canary = home.pool;
+        return hasRoom(home.backend, route.pick) ? home.backend : undefined;
       }
+      if (this.#placed) return this.#pool(route).place(now, route.pick, affinity.key, this.#tried);
     }
     const key = route.hashes ? this.#host.keyOf(route.key) : "";
     return this.#pool(route).pick(now, route.pick, key, this.#tried);
