@@ -22,21 +22,21 @@ const anyPort = Object.values(proxied.services).map((service) => ({
 
 async function pair() {
   const context = fakeContext();
-  const workers = new ProxyWorkers(context, () => {});
+  /** What is wrong as of every change. */
+  const problems: (string | undefined)[] = [];
+  const workers: ProxyWorkers = new ProxyWorkers(context, () => void problems.push(workers.problem()));
   workers.site("d1");
   workers.backends([backend("one", "down"), backend("two", "up")]);
   await workers.start();
   ends.push(() => workers.stop());
   let count = 0;
-  const join = async () => {
+  const join = async (spare = false) => {
     const index = ++count;
     const proxy = new Proxy();
-    await proxy.apply({
-      pools: proxied.pools,
-      services: Object.fromEntries(anyPort.map((one) => ["web", one])),
-    });
+    const services = Object.fromEntries(anyPort.map((one) => ["web", one]));
+    if (!spare) await proxy.apply({ pools: proxied.pools, services });
     const reload = vi.fn(() => Promise.resolve());
-    const who = () => ({ index, spare: false });
+    const who = () => ({ index, spare });
     const link = new ProxyLink({ context, proxy, who, digest: () => "d1", reload });
     link.start();
     ends.push(
@@ -44,11 +44,13 @@ async function pair() {
       () => link.close(),
     );
     await vi.waitFor(() =>
-      expect(workers.status().workers.find((one) => one.index === index)?.state).toBe("serving"),
+      expect(workers.status().workers.find((one) => one.index === index)?.state).toBe(
+        spare ? "spare" : "serving",
+      ),
     );
     return { proxy, link, reload };
   };
-  return { workers, join, ...(await join()) };
+  return { workers, problems, join, ...(await join()) };
 }
 
 it("tells every other worker, and those that come later, of an ejection", async () => {
@@ -106,6 +108,19 @@ it("misses nobody for a while where one leaves as planned", async () => {
   link.stop();
   await vi.waitFor(() => expect(workers.status().workers[0]?.state).toBe("leaving"));
   expect(workers.problem()).toBeUndefined();
+});
+
+it("waits for a spare where there is one, and for nobody where there is none", async () => {
+  const { problems, link, join } = await pair();
+  const spare = await join(true);
+  problems.length = 0;
+  link.close();
+  await vi.waitFor(() => expect(problems.length).toBeGreaterThan(0));
+  expect(problems[0]).toBeUndefined();
+  problems.length = 0;
+  spare.link.close();
+  await vi.waitFor(() => expect(problems.length).toBeGreaterThan(0));
+  expect(problems[0]).toBe("no proxy worker runs");
 });
 
 it("puts middleware back in its place, and one that is gone refuses instead of letting pass", () => {

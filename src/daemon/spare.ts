@@ -49,6 +49,8 @@ export class Spare {
   take(): ChildProcess | undefined {
     const child = this.#child;
     if (child === undefined || !this.#warm) return undefined;
+    // Ended together with the one that it should replace: its own end is only told next.
+    if (!child.kill(0)) return undefined;
     this.#child = undefined;
     this.#warm = false;
     this.#failures = 0;

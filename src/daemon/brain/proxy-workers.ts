@@ -30,7 +30,7 @@ interface Worker {
 const SILENCE = seconds(2);
 /** What a planned replacement, or a brain that has just started, may take until workers are heard. */
 const PATIENCE = seconds(5);
-/** A spare takes a crashed worker's place within this; then the node's priority is lowered. */
+/** A spare, where there is one, takes a crashed worker's place within this; then the node's priority is lowered. */
 const SPARE_WITHIN = ms(60);
 
 /** The brain's side of <runtime>/proxy.sock: site and health there, counters and ejections back, all by push. */
@@ -211,7 +211,9 @@ export class ProxyWorkers {
       this.#noneSince = now;
       this.#context.clock.setTimer(addTime(now, ms(SPARE_WITHIN + 2)), this.#changed);
     }
-    if (timeSince(now, this.#noneSince) < SPARE_WITHIN) return undefined;
+    // Only for one that has loaded everything: a process that starts needs longer than an address does to move.
+    const loaded = [...this.#workers].some(({ serving, leaving }) => !serving && !leaving);
+    if (loaded && timeSince(now, this.#noneSince) < SPARE_WITHIN) return undefined;
     if (candidates.length === 0) return "no proxy worker runs";
     return candidates.some(({ serving }) => serving)
       ? "no proxy worker has shown a sign of life for two seconds"

@@ -8,6 +8,7 @@ import {
 import type { ClientInfo } from "../engine/client-info.ts";
 import type { Closable, EngineCore, ListenerCore } from "../engine/ports.ts";
 import type { Swept } from "../engine/sweep.ts";
+import { errorCode } from "./policy-goaway.ts";
 import { ResetBudget } from "./policy-reset.ts";
 import { Http2Stream, type StreamOwner } from "./stream.ts";
 
@@ -26,6 +27,7 @@ export class Http2Connection implements Closable, Swept, StreamOwner {
   deadline: number;
   sweepIndex = -1;
   readonly #session: ServerHttp2Session;
+  readonly #socket: Duplex;
   readonly #streams = new Set<Http2Stream>();
   readonly #resets = new ResetBudget();
   #closed = false;
@@ -35,6 +37,7 @@ export class Http2Connection implements Closable, Swept, StreamOwner {
     this.engine = engine;
     this.listener = listener;
     this.info = info;
+    this.#socket = socket;
     const { limits, timeouts } = listener.service.settings;
     this.deadline = engine.now + timeouts.head;
     this.#session = performServerHandshake(socket, {
@@ -51,6 +54,7 @@ export class Http2Connection implements Closable, Swept, StreamOwner {
       },
     });
     const session = this.#session;
+    nameErrors(session);
     session.on(
       "stream",
       (stream: ServerHttp2Stream, _fields: unknown, flags: number, raw: readonly string[]) =>
@@ -97,7 +101,7 @@ export class Http2Connection implements Closable, Swept, StreamOwner {
   /** Idle for too long. */
   onDeadline(): void {
     this.deadline = this.engine.now + this.listener.service.settings.timeouts.write;
-    if (this.#session.closed) this.#session.destroy();
+    if (this.#session.closed) this.destroy();
     else this.#session.close();
   }
 
@@ -107,9 +111,20 @@ export class Http2Connection implements Closable, Swept, StreamOwner {
   }
 
   destroy(): void {
+    const socket = this.#socket;
     this.#session.destroy();
     this.#gone();
+    // One that was asked to close before waits for the other side, and after an error that nghttp2 answered by itself
+    // it no longer reads: it would wait for ever. Later, so that what was said last still leaves.
+    setImmediate(() => socket.destroy());
   }
+}
+
+/** node:http2 ends a broken connection with INTERNAL_ERROR, whatever it was: what it was is told instead. */
+function nameErrors(session: ServerHttp2Session): void {
+  const destroy = session.destroy.bind(session);
+  session.destroy = (error?: Error, code?: number) =>
+    destroy(error, code ?? errorCode((error as { errno?: unknown } | undefined)?.errno));
 }
 
 /** What a client over HTTP/2 says first (RFC 9113 3.4). */

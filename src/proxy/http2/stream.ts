@@ -272,7 +272,11 @@ export class Http2Stream implements Downstream, Swept {
 
   /** The answer is complete; what is left of the request is not read any more (RFC 9113 8.1). */
   #finished(): void {
-    if (this.#requestDone || this.#over) return;
+    if (this.#over) return;
+    const { engine, listener } = this.#owner;
+    // A client that opens no window, or whose connection is broken, would keep it for ever.
+    this.deadline = engine.now + listener.service.settings.timeouts.write;
+    if (this.#requestDone) return;
     const stream = this.#stream;
     stream.removeAllListeners("data");
     stream.resume();
