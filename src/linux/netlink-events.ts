@@ -31,6 +31,8 @@ const HEADER = 16;
 /** An event is well below a kilobyte; each comes as a datagram of its own, and a system call takes so many. */
 const SLOTS = 64;
 const SLOT_BYTES = 4096;
+/** Gathering ends after so many reads that found nothing: to watch the socket and not to costs as much as a read. */
+const EMPTY_READS = 4;
 /** Reads in a row before the event loop gets its turn. */
 const READS_IN_A_ROW = 64;
 /** Reads are synchronous, so that all sockets share the room. */
@@ -84,18 +86,19 @@ export class NetlinkEvents {
     const since = timeSince(clock.monotonic(), this.#readAt);
     this.#read();
     this.#readAt = clock.monotonic();
-    if (since <= 2 * gather) this.#gather();
-  }
-  /** Deaf for a moment; then reads, and goes on so while there is something. */
-  #gather(): void {
-    const { clock, gather } = this.#options;
-    if (this.#socket.closed) return;
+    if (since > 2 * gather || this.#socket.closed) return;
     this.#socket.onReadable(undefined);
+    this.#gather(0);
+  }
+  /** Deaf for a moment; then reads, and goes on so while there is something now and then. */
+  #gather(empty: number): void {
+    const { clock, gather } = this.#options;
     this.#gathering = clock.setTimer(addTime(clock.monotonic(), gather), () => {
       const found = this.#read();
       this.#readAt = clock.monotonic();
-      if (found > 0) this.#gather();
-      else if (!this.#socket.closed) this.#socket.onReadable(() => this.#onReadable());
+      if (this.#socket.closed) return;
+      if (found === 0 && empty + 1 === EMPTY_READS) this.#socket.onReadable(() => this.#onReadable());
+      else this.#gather(found === 0 ? empty + 1 : 0);
     });
   }
 

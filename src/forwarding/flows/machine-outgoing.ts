@@ -135,7 +135,8 @@ export class Outgoing {
     if (!this.#open && !this.#sentAll) return; // the snapshot to come will say it
     this.#wait(key, now, ended);
     if (!this.#open && this.#pending.size > MOST_WAITING) this.resync(now);
-    if (this.#pending.size >= this.#most.batch || now < this.#hurryUntil) this.fill(now);
+    // The rest waits for company, or for the end of what is being told now.
+    if (this.#pending.size >= this.#most.batch) this.fill(now);
   }
 
   #wait(key: string, now: MonotonicMs, ended: EndedFlow | undefined): void {
@@ -184,18 +185,22 @@ export class Outgoing {
   dueAt(): MonotonicMs {
     if (!this.#open || this.#inFlight.length >= this.#most.window) return NEVER;
     if (this.#snapshot !== undefined) return this.#snapshotSince;
-    return addTime(this.#oldest, this.#delay);
+    return this.#due(this.#oldest);
+  }
+
+  /** When a change of then must go. */
+  #due(since: MonotonicMs): MonotonicMs {
+    return since < this.#hurryUntil ? since : addTime(since, this.#delay);
   }
 
   /** Sends as many batches as are due and the window allows. */
   fill(now: MonotonicMs, hurry = false): void {
     if (!this.#open) return;
     const { batch, window } = this.#most;
-    const delay = now < this.#hurryUntil ? ms(0) : this.#delay;
     while (this.#inFlight.length < window) {
       const { size } = this.#pending;
       const since = this.#oldest;
-      const due = size > 0 && (hurry || size >= batch || now >= addTime(since, delay));
+      const due = size > 0 && (hurry || size >= batch || now >= this.#due(since));
       if (this.#snapshot !== undefined) this.#sendSnapshot(now);
       else if (due) this.#send(this.#takePending(batch), since, false, false, now);
       else return;

@@ -1,6 +1,6 @@
 import { connect as connectPlainly } from "node:net";
-import { type PeerCertificate, type Server, type TLSSocket, connect, createServer } from "node:tls";
-import { type IpAddress, formatIpPort } from "../../base/addresses.ts";
+import type { Server, TLSSocket } from "node:tls";
+import type { IpAddress } from "../../base/addresses.ts";
 import { messageOf } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
 import {
@@ -16,6 +16,7 @@ import { Conntrack, FlowEvents } from "../../linux/conntrack.ts";
 import { IPPROTO } from "../../linux/constants.ts";
 import { type Flow, TCP_STATE } from "../../linux/wire-conntrack.ts";
 import { MARK_MASK, MARK_SIGNATURE, SIGNATURE_MASK } from "../marks.ts";
+import { type PeerAddress, type SiteKeys, dialPeer, serveSite } from "./connection.ts";
 import { KernelFlows } from "./kernel.ts";
 import { type Delivery, PeerMachine, type PeerStatus } from "./machine-peer.ts";
 import { FlowStore, type ReplicatedService, type StoreEffects, nothing } from "./machine-store.ts";
@@ -29,19 +30,13 @@ export interface FlowsOptions {
   readonly instance: string;
   readonly listen: { readonly address: IpAddress; readonly port: number };
   readonly peers: readonly PeerAddress[];
-  /** PEM texts: this node's, and the site's authority. */
-  readonly tls: { readonly key: string; readonly certificate: string; readonly authority: string };
+  readonly tls: SiteKeys;
   /** How long a change may wait for others to travel with it. */
   readonly delay: DurationMs;
   /** A peer came, went, or is in sync now. */
   readonly changed?: () => void;
 }
 
-interface PeerAddress {
-  readonly node: string;
-  readonly address: IpAddress;
-  readonly port: number;
-}
 interface Peer extends PeerAddress {
   readonly machine: PeerMachine;
   readonly dial: (() => TLSSocket) | undefined;
@@ -264,19 +259,16 @@ export class FlowsService {
 
   #listen(): Server {
     const { tls, listen, log } = this.#options;
-    const server = createServer(
-      { key: tls.key, cert: tls.certificate, ca: tls.authority, requestCert: true, minVersion: "TLSv1.3" },
-      (socket) => {
-        const node = commonName(socket.getPeerCertificate());
+    const server = serveSite(
+      tls,
+      (node, socket) => {
         const peer = this.#peers.get(node);
-        if (socket.authorized && peer !== undefined && peer.dial === undefined) this.#attach(peer, socket);
-        else {
-          this.#refuse(node, socket.authorized ? "it is no peer that dials us" : "its certificate");
-          socket.destroy();
-        }
+        if (peer === undefined || peer.dial !== undefined) return "it is no peer that dials us";
+        this.#attach(peer, socket);
+        return "";
       },
+      (node, reason) => this.#refuse(node, reason),
     );
-    server.on("tlsClientError", (error) => this.#refuse("?", error.message));
     server.on("error", (error) => log.error({ event: "flows.listen_failed", reason: error.message }));
     server.listen({ host: listen.address, port: listen.port });
     return server;
@@ -286,21 +278,7 @@ export class FlowsService {
     const { tls, site, instance } = this.#options;
     const delay = this.#delay;
     const own = this.#options.node;
-    const dial = (): TLSSocket =>
-      connect({
-        host: address,
-        port,
-        key: tls.key,
-        cert: tls.certificate,
-        ca: tls.authority,
-        minVersion: "TLSv1.3",
-        // Nodes are named by their certificates, not by addresses.
-        checkServerIdentity: (_host, certificate) => {
-          const shown = commonName(certificate);
-          const at = formatIpPort({ address, port });
-          return shown === node ? undefined : new Error(`the certificate at ${at} is that of "${shown}"`);
-        },
-      });
+    const dial = (): TLSSocket => dialPeer(tls, { node, address, port });
     const machine = new PeerMachine(
       { site, node: own, peer: node, instance, delay, batch: 512, window: 32, alive: ALIVE },
       this.#store.own,
@@ -511,10 +489,4 @@ export class FlowsService {
       if (!this.#closed) this.#armUpkeep();
     });
   }
-}
-
-/** The node that a certificate names; empty where it names none. */
-function commonName(certificate: PeerCertificate): string {
-  const name: unknown = (certificate.subject as PeerCertificate["subject"] | undefined)?.CN;
-  return typeof name === "string" ? name : "";
 }

@@ -7,9 +7,25 @@
  * in seconds (4). 27 bytes for a TCP flow over IPv4.
  */
 import { type Result, fail, ok } from "../../base/result.ts";
-import { bytesSame } from "../../linux/wire-conntrack.ts";
+import { type FlowPlan, bytesSame } from "../../linux/wire-conntrack.ts";
 import { addressAt, windowScales } from "../../linux/wire-shared.ts";
-import type { BatchFrame, Entry, FrameRefusal } from "./wire.ts";
+
+/** A flow as it travels: its service by name, everything else as the kernel needs it. `mark` is the receiver's. */
+export type FlowRecord = Omit<FlowPlan, "mark"> & { readonly service: string };
+
+export type Entry =
+  | { readonly ended: false; readonly flow: FlowRecord }
+  | { readonly ended: true; readonly flow: Pick<FlowRecord, "family" | "protocol" | "original" | "service"> };
+
+export interface BatchFrame {
+  readonly type: "batch";
+  readonly seq: number;
+  /** The first of a snapshot: whatever is not sent again until `last` is gone. */
+  readonly first: boolean;
+  readonly last: boolean;
+  readonly entries: readonly Entry[];
+}
+export type BatchRefusal = "frame_short" | "frame_rest" | "entry_flags" | "entry_service" | "batch_too_long";
 
 const BATCH = 3;
 /** The length of the frame, its type, and what comes before the entries. */
@@ -92,8 +108,8 @@ export function encodeBatch(
 }
 
 /** Where `readEntry` got to, or what it refused. */
-const read: { at: number; refusal: FrameRefusal } = { at: 0, refusal: "frame_short" };
-function refuse(refusal: FrameRefusal): undefined {
+const read: { at: number; refusal: BatchRefusal } = { at: 0, refusal: "frame_short" };
+function refuse(refusal: BatchRefusal): undefined {
   read.refusal = refusal;
   return undefined;
 }
@@ -147,7 +163,7 @@ function readEntry(bytes: Uint8Array, services: readonly string[]): Entry | unde
 export function decodeBatch(
   bytes: Uint8Array,
   services: readonly string[],
-): Result<BatchFrame, FrameRefusal> {
+): Result<BatchFrame, BatchRefusal> {
   if (bytes.length < HEAD - 4) return fail("frame_short");
   const count = u16At(bytes, 6);
   if (count > MAX_ENTRIES) return fail("batch_too_long");

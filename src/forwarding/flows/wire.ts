@@ -6,20 +6,14 @@
 import { ByteReader, ByteWriter } from "../../base/bytes.ts";
 import { type Result, fail, ok } from "../../base/result.ts";
 import { fromUtf8, utf8 } from "../../base/utf8.ts";
-import type { FlowPlan } from "../../linux/wire-conntrack.ts";
-import { decodeBatch, encodeBatch, u32At } from "./wire-batch.ts";
+import { type BatchFrame, type BatchRefusal, decodeBatch, encodeBatch, u32At } from "./wire-batch.ts";
+
+export type { Entry, FlowRecord } from "./wire-batch.ts";
 
 export const PROTOCOL_VERSION = 1;
 /** A frame is never longer: what claims to be is not from us. */
 export const MAX_FRAME = 1 << 20;
 const MAX_SERVICES = 4096;
-
-/** A flow as it travels: its service by name, everything else as the kernel needs it. `mark` is the receiver's. */
-export type FlowRecord = Omit<FlowPlan, "mark"> & { readonly service: string };
-
-export type Entry =
-  | { readonly ended: false; readonly flow: FlowRecord }
-  | { readonly ended: true; readonly flow: Pick<FlowRecord, "family" | "protocol" | "original" | "service"> };
 
 export interface Hello {
   readonly type: "hello";
@@ -31,14 +25,6 @@ export interface Hello {
   /** What the sender still has from the receiver: of which instance, and up to which batch. */
   readonly knows: { readonly instance: string; readonly applied: number };
 }
-export interface BatchFrame {
-  readonly type: "batch";
-  readonly seq: number;
-  /** The first of a snapshot: whatever is not sent again until `last` is gone. */
-  readonly first: boolean;
-  readonly last: boolean;
-  readonly entries: readonly Entry[];
-}
 export type Frame =
   | Hello
   | { readonly type: "services"; readonly names: readonly string[] }
@@ -47,14 +33,7 @@ export type Frame =
   | { readonly type: "ack"; readonly seq: number }
   | { readonly type: "alive" };
 
-export type FrameRefusal =
-  | "frame_too_long"
-  | "frame_short"
-  | "frame_type"
-  | "frame_rest"
-  | "entry_flags"
-  | "entry_service"
-  | "batch_too_long";
+export type FrameRefusal = BatchRefusal | "frame_too_long" | "frame_type";
 
 /** Batches, of type 3, are in wire-batch.ts. */
 const TYPE = { hello: 1, services: 2, batch: 3, ack: 4, alive: 5 } as const;
