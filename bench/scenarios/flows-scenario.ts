@@ -102,10 +102,18 @@ async function until(met: () => boolean, seconds: number, every = 10): Promise<b
   }
   return true;
 }
-async function empty(): Promise<void> {
+/** Whoever replicates has worked off what it was told: less than a tenth of a processor, or ten seconds are over. */
+async function quiet(subject: Subject): Promise<void> {
+  for (let i = 0; i < 50; i++) {
+    const before = cpuOf(subject);
+    await sleep(200);
+    if (cpuOf(subject) - before < 0.02) return;
+  }
+}
+async function empty(subject?: Subject): Promise<void> {
   for (const name of ["a", "b"] as const) spaces[name].run(() => sh("conntrack -F"));
   await until(() => count("a") < 50 && count("b") < 50, 20);
-  await sleep(500);
+  if (subject !== undefined) await quiet(subject);
   spaces.b.run(() => sh("conntrack -F"));
   await sleep(200);
   generator.refused();
@@ -281,7 +289,7 @@ const cpuOf = (subject: Subject): number =>
   [...subject.processes.values()].reduce((sum, { pid }) => sum + threadSeconds(pid ?? 0), 0);
 
 async function step(subject: Subject, rate: number, seconds: number): Promise<Step> {
-  await empty();
+  await empty(subject);
   const before = { cpu: cpuOf(subject), bytes: wireBytes(), overruns: await subject.overruns() };
   const reached = await load(rate, seconds);
   await until(() => watcher.look() >= reached.flows, 3, 1);
@@ -343,9 +351,10 @@ if (settings.resync > 0) {
   await empty();
   await ready(subject);
   await load(20_000, settings.resync / 20_000);
-  await until(() => count("b") >= settings.resync, 20);
+  await until(() => watcher.look() >= 0 && count("b") >= settings.resync, 20);
   const begin = await subject.resync();
-  if (await until(() => count("b") >= settings.resync, 30)) resync = performance.now() - begin;
+  if (await until(() => watcher.look() >= 0 && count("b") >= settings.resync, 30))
+    resync = performance.now() - begin;
   console.error(`${settings.subject} resync of ${settings.resync}: ${resync} ms`);
 }
 await stopAll(subject);
@@ -357,7 +366,7 @@ for (const delay of settings.delays) {
   await ready(nines);
   await step(nines, settings.delayRate, 1);
   const one = await step(nines, settings.delayRate, settings.seconds);
-  await empty();
+  await empty(nines);
   // In the middle of the load the node dies; what it had not told is lost with it.
   let at: number | undefined;
   const { flows } = await load(

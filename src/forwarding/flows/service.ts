@@ -168,7 +168,7 @@ export class FlowsService {
     }
     this.#delay = delay;
     for (const peer of peers) if (!this.#peers.has(peer.node)) this.#addPeer(peer);
-    this.#changed();
+    this.#changed(true);
   }
 
   /**
@@ -380,8 +380,8 @@ export class FlowsService {
   }
 
   /** Tells whoever waits for a peer to be in sync. */
-  #changed(): void {
-    let news = false;
+  #changed(others = false): void {
+    let news = others;
     for (const peer of this.#peers.values()) {
       const { isConnected, sentAll, receivedAll } = peer.machine;
       const now = (isConnected ? 1 : 0) | (sentAll ? 2 : 0) | (receivedAll ? 4 : 0);
