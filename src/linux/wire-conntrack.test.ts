@@ -111,6 +111,26 @@ describe("flows on netlink", () => {
   });
 });
 
+it("a flow among other bytes is read as it is alone, whatever stands around it and was read before", () => {
+  const masqueraded = { ...web, reply: tuple("10.1.0.11", 8080, "10.1.0.1", 40000), mark: 0xffffffff };
+  const datagram = { ...web, protocol: 17, timeout: 0xffffffff };
+  const six = { ...web, family: 6 as const, original: tuple("2001:db8::9", 4711, "2001:db8::1", 80) };
+  const flows = [web, masqueraded, datagram, { ...six, reply: six.original }];
+  const index = fc.integer({ min: 0, max: flows.length - 1 });
+  const noise = fc.uint8Array({ maxLength: 40 });
+  fc.assert(
+    fc.property(noise, index, noise, index, (before, which, behind, other) => {
+      const bytes = encodeFlow(writeNewFlow, flows[which] ?? web);
+      const alone = decodeFlow(bytes);
+      decodeFlow(encodeFlow(writeNewFlow, flows[other] ?? web));
+      const among = Uint8Array.from([...before, ...bytes, ...behind]);
+      expect(decodeFlow(among, before.length, before.length + bytes.length)).toEqual(alone);
+      expect(alone?.windowScales).toEqual(which === 2 ? undefined : [7, 9]);
+      decodeFlow(among, before.length + other, among.length);
+    }),
+  );
+});
+
 it("arbitrary bytes never throw, and a cut or changed flow is read or refused", () => {
   const good = encodeFlow(writeNewFlow, web);
   fc.assert(
