@@ -182,6 +182,37 @@ END`);
     expect(Conntrack.occupancy()?.count).toBe(before);
   });
 
+  it("of our own changes nothing is told; what waits together is told together", async () => {
+    const heard: string[] = [];
+    const events = FlowEvents.open({
+      clock,
+      mark: ours,
+      except: table.portid,
+      onFlow: (flow) => heard.push(`flow ${flow.original.sourcePort}`),
+      onEnd: (flow) => heard.push(`end ${flow.original.sourcePort}`),
+      onRead: () => heard.push("read"),
+      onOverrun: () => heard.push("overrun"),
+    });
+    const other = Conntrack.open(clock);
+    const flows = Array.from({ length: 300 }, (_, i) => plan(30_000 + i));
+    await table.create(flows);
+    events.drain();
+    await table.update(flows);
+    await other.update(flows.slice(0, 200));
+    await table.delete(flows.slice(200));
+    await other.delete(flows.slice(0, 200));
+    events.drain();
+    for (let i = 0; i < 100 && heard.filter((line) => line.startsWith("end")).length < 200; i++)
+      await sleep(20);
+    const told = heard.filter((line) => line !== "read");
+    const ports = flows.slice(0, 200).map(({ original }) => original.sourcePort);
+    expect(told).toEqual([...ports.map((port) => `flow ${port}`), ...ports.map((port) => `end ${port}`)]);
+    expect(heard.at(-1)).toBe("read");
+    expect(heard.length - told.length).toBeLessThan(50);
+    events.close();
+    other.close();
+  });
+
   it("events go on after an overrun, which is told", async () => {
     const overruns: string[] = [];
     const ended = new Set<number>();

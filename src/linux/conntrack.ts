@@ -1,8 +1,9 @@
-import type { Clock } from "../base/time.ts";
+import { type Clock, ms } from "../base/time.ts";
 import { readSysctl } from "./sysctl.ts";
 import { ERRNO, NETLINK } from "./constants.ts";
 import { KernelError } from "./native.ts";
 import { type BatchRefusal, NetlinkSocket } from "./netlink.ts";
+import { NetlinkEvents } from "./netlink-events.ts";
 import {
   CT_GROUP,
   CT_MESSAGE,
@@ -10,17 +11,20 @@ import {
   type FlowFilter,
   type FlowPlan,
   decodeFlow,
-  encodeFlowKey,
+  encodeFlow,
   encodeFlowQuery,
-  encodeFlowTimeout,
-  encodeFlowUpdate,
-  encodeNewFlow,
+  writeFlowKey,
+  writeFlowTimeout,
+  writeFlowUpdate,
+  writeNewFlow,
 } from "./wire-conntrack.ts";
 import { flowEventFilter } from "./wire-conntrack-filter.ts";
-import { NLM_F, NetlinkWriter } from "./wire-netlink.ts";
+import { NLM_F, type NetlinkWriter } from "./wire-netlink.ts";
 
 /** One message per system call costs seven times as much as many; more than this gains nothing. */
 const BATCH = 128;
+/** Under load, events are read together once in so long: waking for each costs more than the event. */
+const GATHER = ms(1);
 
 /** Names an entry: any flow does. */
 export type FlowName = Pick<Flow, "family" | "protocol" | "original"> & { readonly id?: number };
@@ -61,7 +65,7 @@ export class Conntrack {
   /** Undefined where there is none. */
   async get(name: FlowName): Promise<Flow | undefined> {
     try {
-      const body = encodeFlowKey(name);
+      const body = encodeFlow(writeFlowKey, name);
       const [reply] = await this.#socket.request("get flow", { type: CT_MESSAGE.GET, body });
       return reply === undefined ? undefined : decodeFlow(reply.payload);
     } catch (error) {
@@ -75,21 +79,21 @@ export class Conntrack {
    * with the same addresses is there (`update` it, or `delete` it first), ENOSPC where the table is full.
    */
   create(flows: readonly FlowPlan[]): Promise<readonly BatchRefusal[]> {
-    return this.#batches("create flows", CT_MESSAGE.NEW, NLM_F.CREATE | NLM_F.EXCL, flows, encodeNewFlow);
+    return this.#batches("create flows", CT_MESSAGE.NEW, NLM_F.CREATE | NLM_F.EXCL, flows, writeNewFlow);
   }
   /** New state, mark and lifetime for flows that are there; ENOENT for those that are not. */
   update(flows: readonly FlowPlan[]): Promise<readonly BatchRefusal[]> {
-    return this.#batches("update flows", CT_MESSAGE.NEW, 0, flows, encodeFlowUpdate);
+    return this.#batches("update flows", CT_MESSAGE.NEW, 0, flows, writeFlowUpdate);
   }
   /** A new lifetime only. */
   prolong(
     flows: readonly Pick<Flow, "family" | "protocol" | "original" | "timeout">[],
   ): Promise<readonly BatchRefusal[]> {
-    return this.#batches("prolong flows", CT_MESSAGE.NEW, 0, flows, encodeFlowTimeout);
+    return this.#batches("prolong flows", CT_MESSAGE.NEW, 0, flows, writeFlowTimeout);
   }
   /** Resolves with those that were not there (ENOENT) or refused. */
   delete(flows: readonly FlowName[]): Promise<readonly BatchRefusal[]> {
-    return this.#batches("delete flows", CT_MESSAGE.DELETE, 0, flows, encodeFlowKey);
+    return this.#batches("delete flows", CT_MESSAGE.DELETE, 0, flows, writeFlowKey);
   }
   /** Entries in the table and its ceiling; undefined where the kernel has none loaded. */
   static occupancy(): { readonly count: number; readonly max: number } | undefined {
@@ -103,15 +107,16 @@ export class Conntrack {
     type: number,
     flags: number,
     items: readonly T[],
-    encode: (item: T, writer: NetlinkWriter) => Uint8Array,
+    encode: (item: T, writer: NetlinkWriter) => void,
   ): Promise<readonly BatchRefusal[]> {
     const refused: BatchRefusal[] = [];
     for (let start = 0; start < items.length; start += BATCH) {
-      const writer = new NetlinkWriter(BATCH * 128);
-      const requests = items
-        .slice(start, start + BATCH)
-        .map((item) => ({ type, flags, body: encode(item, writer) }));
-      for (const one of await this.#socket.batch(what, requests))
+      const count = Math.min(BATCH, items.length - start);
+      const write = (index: number, writer: NetlinkWriter): void => {
+        const item = items[start + index];
+        if (item !== undefined) encode(item, writer);
+      };
+      for (const one of await this.#socket.batchOf(what, { type, flags, count, write }))
         refused.push({ ...one, index: start + one.index });
       // A large injection must not keep advertisements and sockets of this process waiting.
       if (start % (BATCH * 8) === BATCH * 7) await new Promise((resolve) => setImmediate(resolve));
@@ -124,9 +129,13 @@ export interface FlowEventOptions {
   readonly clock: Clock;
   /** Only flows whose mark has these bits. */
   readonly mark: { readonly value: number; readonly mask: number };
+  /** The netlink port of our own changes, of which nothing is told. */
+  readonly except?: number;
   /** A flow became assured, or changed since; `by` is the netlink port of who changed it, 0 the kernel. */
   readonly onFlow: (flow: Flow, by: number) => void;
   readonly onEnd: (flow: Flow, by: number) => void;
+  /** After one or more of these: all that waited has been told. */
+  readonly onRead?: () => void;
   /** Events were lost: list the table anew. */
   readonly onOverrun: () => void;
   /** Bytes. 8 MiB hold about 20,000 events. */
@@ -138,23 +147,27 @@ export interface FlowEventOptions {
  * process, and neither do other services' flows.
  */
 export class FlowEvents {
-  readonly #socket: NetlinkSocket;
-  private constructor(socket: NetlinkSocket) {
+  readonly #socket: NetlinkEvents;
+  private constructor(socket: NetlinkEvents) {
     this.#socket = socket;
   }
   static open(options: FlowEventOptions): FlowEvents {
-    const socket = NetlinkSocket.open({
+    const { clock, except, onFlow, onEnd, onOverrun, onRead } = options;
+    const socket = NetlinkEvents.open({
       protocol: NETLINK.NETFILTER,
-      clock: options.clock,
+      clock,
       filter: flowEventFilter(options.mark),
       groups: [CT_GROUP.UPDATE, CT_GROUP.DESTROY],
       receiveBuffer: options.receiveBuffer ?? 8 << 20,
-      onOverrun: options.onOverrun,
-      onEvent: ({ type, payload, portid }) => {
-        const flow = decodeFlow(payload);
+      gather: GATHER,
+      onOverrun,
+      onRead,
+      onEvent: (bytes, start, stop, type, portid) => {
+        if (portid === except) return;
+        const flow = decodeFlow(bytes, start, stop);
         if (flow === undefined) return;
-        if (type === CT_MESSAGE.NEW) options.onFlow(flow, portid);
-        else if (type === CT_MESSAGE.DELETE) options.onEnd(flow, portid);
+        if (type === CT_MESSAGE.NEW) onFlow(flow, portid);
+        else if (type === CT_MESSAGE.DELETE) onEnd(flow, portid);
       },
     });
     return new FlowEvents(socket);

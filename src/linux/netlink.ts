@@ -40,6 +40,16 @@ export interface NetlinkRequest {
   readonly body: Uint8Array;
 }
 
+/** Messages of one kind, to be sent in one datagram. */
+export interface NetlinkBatch {
+  readonly type: number;
+  /** Besides NLM_F.REQUEST and, for the last, NLM_F.ACK. */
+  readonly flags: number;
+  readonly count: number;
+  /** Writes the body of one; its header stands already. */
+  readonly write: (index: number, writer: NetlinkWriter) => void;
+}
+
 /** The kernel's refusal of one message of a batch; `index` counts from 0. */
 export interface BatchRefusal extends NetlinkAnswer {
   readonly index: number;
@@ -65,6 +75,8 @@ interface Pending {
 // when a handler talks to another socket in the middle of a read. 32 KiB is what the kernel fills at most
 // in a dump (netlink_recvmsg), 64 KiB what a single message's attribute can hold.
 const spareRoom: ReceiveBatch[] = [];
+/** Sending is synchronous as well. */
+const batchRoom = new NetlinkWriter(32_768);
 const SLOTS = 8;
 const SLOT_BYTES = 65536;
 /** Batches read in a row before the event loop gets its turn. */
@@ -215,20 +227,46 @@ export class NetlinkSocket {
     requests: readonly NetlinkRequest[],
     acknowledge = requests.length - 1,
   ): Promise<readonly BatchRefusal[]> {
-    if (requests.length === 0) return Promise.resolve([]);
+    const encode = (first: number): Uint8Array =>
+      this.#encode(
+        requests,
+        first,
+        (index, flags) => flags | NLM_F.REQUEST | (index === acknowledge ? NLM_F.ACK : 0),
+      );
+    return this.#sendBatch(what, requests.length, acknowledge, encode);
+  }
+
+  /** The same for many messages of one kind, each written where it is sent from. */
+  batchOf(what: string, messages: NetlinkBatch): Promise<readonly BatchRefusal[]> {
+    const { type, count, write } = messages;
+    const flags = messages.flags | NLM_F.REQUEST;
+    return this.#sendBatch(what, count, count - 1, (first) => {
+      const writer = batchRoom.reset();
+      for (let i = 0; i < count; i++) {
+        writer.begin(type, i === count - 1 ? flags | NLM_F.ACK : flags, first + i, this.portid);
+        write(i, writer);
+        writer.end();
+      }
+      return writer.finish();
+    });
+  }
+
+  /** What `encode` answers is sent at once, within the call. */
+  #sendBatch(
+    what: string,
+    count: number,
+    acknowledge: number,
+    encode: (firstSeq: number) => Uint8Array,
+  ): Promise<readonly BatchRefusal[]> {
+    if (count === 0) return Promise.resolve([]);
     return new Promise((resolve, reject) => {
       const refused: BatchRefusal[] = [];
-      const first = this.#take(requests.length);
+      const first = this.#take(count);
       this.#enqueue({
         what,
         firstSeq: first,
-        lastSeq: first + requests.length - 1,
-        send: () =>
-          this.#encode(
-            requests,
-            first,
-            (index, flags) => flags | NLM_F.REQUEST | (index === acknowledge ? NLM_F.ACK : 0),
-          ),
+        lastSeq: first + count - 1,
+        send: () => encode(first),
         onReply: () => undefined,
         onAnswer: (answer, seq) => {
           const index = seq - first;

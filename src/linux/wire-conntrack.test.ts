@@ -5,12 +5,13 @@ import { hex } from "../base/bytes.ts";
 import {
   type FlowPlan,
   decodeFlow,
+  encodeFlow,
   describeFlow,
-  encodeFlowKey,
+  writeFlowKey,
   encodeFlowQuery,
-  encodeFlowTimeout,
-  encodeFlowUpdate,
-  encodeNewFlow,
+  writeFlowTimeout,
+  writeFlowUpdate,
+  writeNewFlow,
   flowKey,
   tuplesSame,
 } from "./wire-conntrack.ts";
@@ -40,7 +41,7 @@ const attributeTypes = (bytes: Uint8Array): number[] => {
 
 describe("flows on netlink", () => {
   it("a new one carries its translation apart, and the reply as it would be without", () => {
-    const bytes = encodeNewFlow(web);
+    const bytes = encodeFlow(writeNewFlow, web);
     // Original, reply, NAT_DST, status, timeout, mark, protocol; no NAT_SRC, since the client's address stays.
     expect(attributeTypes(bytes)).toEqual([1, 2, 13, 3, 7, 8, 4]);
     const read = decodeFlow(bytes);
@@ -53,15 +54,15 @@ describe("flows on netlink", () => {
       status: 14,
     });
     const masqueraded = { ...web, reply: tuple("10.1.0.11", 8080, "10.1.0.1", 40000) };
-    expect(attributeTypes(encodeNewFlow(masqueraded))).toEqual([1, 2, 13, 6, 3, 7, 8, 4]);
+    expect(attributeTypes(encodeFlow(writeNewFlow, masqueraded))).toEqual([1, 2, 13, 6, 3, 7, 8, 4]);
     const plain = { ...web, reply: tuple("10.0.0.1", 80, "10.0.0.9", 4711) };
-    expect(attributeTypes(encodeNewFlow(plain))).toEqual([1, 2, 3, 7, 8, 4]);
+    expect(attributeTypes(encodeFlow(writeNewFlow, plain))).toEqual([1, 2, 3, 7, 8, 4]);
   });
   it("an update touches no translation, a UDP flow has no TCP state", () => {
-    expect(attributeTypes(encodeFlowUpdate(web))).toEqual([1, 3, 7, 8, 4]);
-    expect(attributeTypes(encodeFlowUpdate({ ...web, protocol: 17 }))).toEqual([1, 3, 7, 8]);
-    expect(attributeTypes(encodeFlowTimeout(web))).toEqual([1, 7]);
-    expect(attributeTypes(encodeFlowKey({ ...web, id: 9 }))).toEqual([1, 12]);
+    expect(attributeTypes(encodeFlow(writeFlowUpdate, web))).toEqual([1, 3, 7, 8, 4]);
+    expect(attributeTypes(encodeFlow(writeFlowUpdate, { ...web, protocol: 17 }))).toEqual([1, 3, 7, 8]);
+    expect(attributeTypes(encodeFlow(writeFlowTimeout, web))).toEqual([1, 7]);
+    expect(attributeTypes(encodeFlow(writeFlowKey, { ...web, id: 9 }))).toEqual([1, 12]);
     expect(hex(encodeFlowQuery({ family: 6, mark: { value: 0x4e000000, mask: 0xff000000 } }))).toBe(
       "0a000000080008004e00000008001500ff000000",
     );
@@ -86,7 +87,7 @@ describe("flows on netlink", () => {
     fc.assert(
       fc.property(any, ({ family, original, protocol }) => {
         const flow = { ...web, family, original, protocol, reply: { ...original } };
-        const read = decodeFlow(encodeNewFlow(flow));
+        const read = decodeFlow(encodeFlow(writeNewFlow, flow));
         expect(read).toMatchObject({ family, protocol, original });
         expect(tuplesSame(read?.original ?? web.original, original)).toBe(true);
       }),
@@ -110,8 +111,28 @@ describe("flows on netlink", () => {
   });
 });
 
+it("a flow among other bytes is read as it is alone, whatever stands around it and was read before", () => {
+  const masqueraded = { ...web, reply: tuple("10.1.0.11", 8080, "10.1.0.1", 40000), mark: 0xffffffff };
+  const datagram = { ...web, protocol: 17, timeout: 0xffffffff };
+  const six = { ...web, family: 6 as const, original: tuple("2001:db8::9", 4711, "2001:db8::1", 80) };
+  const flows = [web, masqueraded, datagram, { ...six, reply: six.original }];
+  const index = fc.integer({ min: 0, max: flows.length - 1 });
+  const noise = fc.uint8Array({ maxLength: 40 });
+  fc.assert(
+    fc.property(noise, index, noise, index, (before, which, behind, other) => {
+      const bytes = encodeFlow(writeNewFlow, flows[which] ?? web);
+      const alone = decodeFlow(bytes);
+      decodeFlow(encodeFlow(writeNewFlow, flows[other] ?? web));
+      const among = Uint8Array.from([...before, ...bytes, ...behind]);
+      expect(decodeFlow(among, before.length, before.length + bytes.length)).toEqual(alone);
+      expect(alone?.windowScales).toEqual(which === 2 ? undefined : [7, 9]);
+      decodeFlow(among, before.length + other, among.length);
+    }),
+  );
+});
+
 it("arbitrary bytes never throw, and a cut or changed flow is read or refused", () => {
-  const good = encodeNewFlow(web);
+  const good = encodeFlow(writeNewFlow, web);
   fc.assert(
     fc.property(
       fc.uint8Array({ maxLength: 300 }),

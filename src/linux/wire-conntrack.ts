@@ -5,6 +5,7 @@
  */
 import { type Family, ipFromBytes } from "../base/addresses.ts";
 import { AF, IPPROTO } from "./constants.ts";
+import { addressAt, windowScales } from "./wire-shared.ts";
 import { NetlinkWriter } from "./wire-netlink.ts";
 
 const SUBSYSTEM = 1 << 8;
@@ -71,7 +72,7 @@ export interface FlowTuple {
   readonly destinationPort: number;
 }
 
-/** A TCP or UDP flow. What the kernel did not say is 0. */
+/** A TCP or UDP flow. What the kernel did not say is 0. Its addresses are shared: nobody may change them. */
 export interface Flow {
   readonly family: Family;
   /** IPPROTO.TCP or UDP. */
@@ -93,7 +94,6 @@ export interface Flow {
   readonly bytes: number;
 }
 
-const none = new Uint8Array();
 const u16At = (bytes: Uint8Array, at: number): number => ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0);
 const u32At = (bytes: Uint8Array, at: number): number =>
   ((u16At(bytes, at) << 16) | u16At(bytes, at + 2)) >>> 0;
@@ -103,7 +103,7 @@ const typeAt = (bytes: Uint8Array, at: number): number => lengthAt(bytes, at + 2
 
 /**
  * The end of the attribute at `at` within `end`, or -1 where it does not fit. Loops over attributes are
- * written out here instead of with callbacks: this is the hot path.
+ * written out here instead of with callbacks, and what they find goes into places made once: this is the hot path.
  */
 function attributeEnd(bytes: Uint8Array, at: number, end: number): number {
   const length = lengthAt(bytes, at);
@@ -111,16 +111,32 @@ function attributeEnd(bytes: Uint8Array, at: number, end: number): number {
 }
 const next = (at: number, end: number): number => at + ((end - at + 3) & ~3);
 
-interface Read {
-  source: Uint8Array;
-  destination: Uint8Array;
+/** Where in the bytes a tuple's parts lie; lengths of 0 where they are missing. */
+interface TupleRead {
+  source: number;
+  sourceLength: number;
+  destination: number;
+  destinationLength: number;
   sourcePort: number;
   destinationPort: number;
   protocol: number;
 }
+const emptyTuple = (): TupleRead => ({
+  source: 0,
+  sourceLength: 0,
+  destination: 0,
+  destinationLength: 0,
+  sourcePort: 0,
+  destinationPort: 0,
+  protocol: 0,
+});
+/** Of the flow that is being decoded. */
+const readOriginal = emptyTuple();
+const readReply = emptyTuple();
+const readInfo = { state: 0, original: -1, reply: -1, packets: 0, bytes: 0 };
 
-function readTuple(bytes: Uint8Array, start: number, stop: number): Read {
-  const tuple: Read = { source: none, destination: none, sourcePort: 0, destinationPort: 0, protocol: 0 };
+function readTuple(into: TupleRead, bytes: Uint8Array, start: number, stop: number): void {
+  into.sourceLength = into.destinationLength = into.sourcePort = into.destinationPort = into.protocol = 0;
   for (let at = start, end = 0; stop - at >= 4; at = next(at, end)) {
     end = attributeEnd(bytes, at, stop);
     if (end < 0) break;
@@ -132,28 +148,24 @@ function readTuple(bytes: Uint8Array, start: number, stop: number): Read {
       const kind = typeAt(bytes, inner);
       const value = inner + 4;
       if (type === TUPLE.IP) {
-        if (kind === TUPLE_IP.V4_SRC || kind === TUPLE_IP.V6_SRC) tuple.source = bytes.slice(value, innerEnd);
-        else if (kind === TUPLE_IP.V4_DST || kind === TUPLE_IP.V6_DST)
-          tuple.destination = bytes.slice(value, innerEnd);
+        if (kind === TUPLE_IP.V4_SRC || kind === TUPLE_IP.V6_SRC) {
+          into.source = value;
+          into.sourceLength = innerEnd - value;
+        } else if (kind === TUPLE_IP.V4_DST || kind === TUPLE_IP.V6_DST) {
+          into.destination = value;
+          into.destinationLength = innerEnd - value;
+        }
       } else if (innerEnd > value) {
-        if (kind === TUPLE_PROTO.NUM) tuple.protocol = bytes[value] ?? 0;
+        if (kind === TUPLE_PROTO.NUM) into.protocol = bytes[value] ?? 0;
         else if (innerEnd < value + 2) continue;
-        else if (kind === TUPLE_PROTO.SRC_PORT) tuple.sourcePort = u16At(bytes, value);
-        else if (kind === TUPLE_PROTO.DST_PORT) tuple.destinationPort = u16At(bytes, value);
+        else if (kind === TUPLE_PROTO.SRC_PORT) into.sourcePort = u16At(bytes, value);
+        else if (kind === TUPLE_PROTO.DST_PORT) into.destinationPort = u16At(bytes, value);
       }
     }
   }
-  return tuple;
 }
 
-function readTcp(
-  bytes: Uint8Array,
-  start: number,
-  stop: number,
-): { readonly state: number; readonly scales: readonly [number, number] | undefined } {
-  let state = 0;
-  let original: number | undefined;
-  let reply: number | undefined;
+function readTcp(bytes: Uint8Array, start: number, stop: number): void {
   for (let at = start, end = 0; stop - at >= 4; at = next(at, end)) {
     end = attributeEnd(bytes, at, stop);
     if (end < 0) break;
@@ -163,69 +175,82 @@ function readTcp(
       if (innerEnd < inner + 5) break;
       const value = bytes[inner + 4] ?? 0;
       const kind = typeAt(bytes, inner);
-      if (kind === TCP.STATE) state = value;
-      else if (kind === TCP.WSCALE_ORIGINAL) original = value;
-      else if (kind === TCP.WSCALE_REPLY) reply = value;
+      if (kind === TCP.STATE) readInfo.state = value;
+      else if (kind === TCP.WSCALE_ORIGINAL) readInfo.original = value;
+      else if (kind === TCP.WSCALE_REPLY) readInfo.reply = value;
     }
   }
-  return { state, scales: original === undefined || reply === undefined ? undefined : [original, reply] };
 }
 
-/** Packets and bytes of CTA_COUNTERS; beyond 2^53 they lose their last bits. */
-function readCounters(bytes: Uint8Array, start: number, stop: number): readonly [number, number] {
-  const found: [number, number] = [0, 0];
+/** Adds packets and bytes of CTA_COUNTERS; beyond 2^53 they lose their last bits. */
+function readCounters(bytes: Uint8Array, start: number, stop: number): void {
   for (let at = start, end = 0; stop - at >= 4; at = next(at, end)) {
     end = attributeEnd(bytes, at, stop);
     if (end < 0) break;
     const kind = typeAt(bytes, at);
-    if ((kind === 1 || kind === 2) && end - at >= 12)
-      found[kind - 1] = u32At(bytes, at + 4) * 2 ** 32 + u32At(bytes, at + 8);
+    if ((kind !== 1 && kind !== 2) || end - at < 12) continue;
+    const value = u32At(bytes, at + 4) * 2 ** 32 + u32At(bytes, at + 8);
+    if (kind === 1) readInfo.packets += value;
+    else readInfo.bytes += value;
   }
-  return found;
 }
 
-/** A flow from the payload of a dump, a reply or an event; undefined for other protocols and zones than ours. */
-export function decodeFlow(payload: Uint8Array): Flow | undefined {
-  const family = payload[0] === AF.INET ? 4 : payload[0] === AF.INET6 ? 6 : undefined;
-  if (payload.length < 4 || family === undefined) return undefined;
-  let original: Read | undefined;
-  let reply: Read | undefined;
-  let tcp: ReturnType<typeof readTcp> | undefined;
-  const flow = { status: 0, mark: 0, timeout: 0, id: 0, packets: 0, bytes: 0 };
-  for (let at = 4, end = 0; payload.length - at >= 4; at = next(at, end)) {
-    end = attributeEnd(payload, at, payload.length);
+const tupleOf = (bytes: Uint8Array, read: TupleRead, width: number): FlowTuple => ({
+  source: addressAt(bytes, read.source, width),
+  destination: addressAt(bytes, read.destination, width),
+  sourcePort: read.sourcePort,
+  destinationPort: read.destinationPort,
+});
+const sound = (tuple: TupleRead, width: number): boolean =>
+  tuple.sourceLength === width &&
+  tuple.destinationLength === width &&
+  (tuple.protocol === IPPROTO.TCP || tuple.protocol === IPPROTO.UDP);
+
+/**
+ * A flow from the payload of a dump, a reply or an event, which lies in `bytes` from `start` to `stop`; undefined for
+ * other protocols and zones than ours.
+ */
+export function decodeFlow(bytes: Uint8Array, start = 0, stop = bytes.length): Flow | undefined {
+  const family = bytes[start] === AF.INET ? 4 : bytes[start] === AF.INET6 ? 6 : undefined;
+  if (stop - start < 4 || family === undefined) return undefined;
+  let status = 0;
+  let mark = 0;
+  let timeout = 0;
+  let id = 0;
+  readOriginal.protocol = readReply.protocol = 0;
+  readInfo.state = readInfo.packets = readInfo.bytes = 0;
+  readInfo.original = readInfo.reply = -1;
+  for (let at = start + 4, end = 0; stop - at >= 4; at = next(at, end)) {
+    end = attributeEnd(bytes, at, stop);
     if (end < 0) break;
     const value = at + 4;
     const whole = end - value >= 4;
-    switch (typeAt(payload, at)) {
+    switch (typeAt(bytes, at)) {
       case CTA.TUPLE_ORIG:
-        original = readTuple(payload, value, end);
+        readTuple(readOriginal, bytes, value, end);
         break;
       case CTA.TUPLE_REPLY:
-        reply = readTuple(payload, value, end);
+        readTuple(readReply, bytes, value, end);
         break;
       case CTA.STATUS:
-        if (whole) flow.status = u32At(payload, value);
+        if (whole) status = u32At(bytes, value);
         break;
       case CTA.MARK:
-        if (whole) flow.mark = u32At(payload, value);
+        if (whole) mark = u32At(bytes, value);
         break;
       case CTA.TIMEOUT:
-        if (whole) flow.timeout = u32At(payload, value);
+        if (whole) timeout = u32At(bytes, value);
         break;
       case CTA.ID:
-        if (whole) flow.id = u32At(payload, value);
+        if (whole) id = u32At(bytes, value);
         break;
       case CTA.PROTOINFO:
-        tcp = readTcp(payload, value, end);
+        readTcp(bytes, value, end);
         break;
       case CTA.COUNTERS_ORIG:
-      case CTA.COUNTERS_REPLY: {
-        const [packets, bytes] = readCounters(payload, value, end);
-        flow.packets += packets;
-        flow.bytes += bytes;
+      case CTA.COUNTERS_REPLY:
+        readCounters(bytes, value, end);
         break;
-      }
       case CTA.ZONE:
         return undefined;
       default:
@@ -233,22 +258,20 @@ export function decodeFlow(payload: Uint8Array): Flow | undefined {
     }
   }
   const width = family === 4 ? 4 : 16;
-  const sound = (tuple: Read | undefined): tuple is Read =>
-    tuple !== undefined &&
-    tuple.source.length === width &&
-    tuple.destination.length === width &&
-    (tuple.protocol === IPPROTO.TCP || tuple.protocol === IPPROTO.UDP);
-  if (!sound(original) || !sound(reply)) return undefined;
-  const { protocol, ...originalTuple } = original;
-  const { protocol: _, ...replyTuple } = reply;
+  if (!sound(readOriginal, width) || !sound(readReply, width)) return undefined;
   return {
     family,
-    protocol,
-    original: originalTuple,
-    reply: replyTuple,
-    ...flow,
-    tcpState: tcp?.state ?? 0,
-    windowScales: tcp?.scales,
+    protocol: readOriginal.protocol,
+    original: tupleOf(bytes, readOriginal, width),
+    reply: tupleOf(bytes, readReply, width),
+    status,
+    mark,
+    timeout,
+    id,
+    packets: readInfo.packets,
+    bytes: readInfo.bytes,
+    tcpState: readInfo.state,
+    windowScales: windowScales(readInfo.original, readInfo.reply),
   };
 }
 
@@ -258,16 +281,31 @@ const header = (writer: NetlinkWriter, family: Family | 0): NetlinkWriter =>
     .u8(0)
     .u16(0);
 
-function writeTuple(writer: NetlinkWriter, type: number, tuple: FlowTuple, protocol: number): void {
-  const four = tuple.source.length === 4;
+function writeTuple(
+  writer: NetlinkWriter,
+  type: number,
+  protocol: number,
+  source: Uint8Array,
+  sourcePort: number,
+  destination: Uint8Array,
+  destinationPort: number,
+): void {
+  const four = source.length === 4;
   const nest = writer.nest(type);
   const address = writer.nest(TUPLE.IP);
-  writer.attr(four ? TUPLE_IP.V4_SRC : TUPLE_IP.V6_SRC, tuple.source);
-  writer.attr(four ? TUPLE_IP.V4_DST : TUPLE_IP.V6_DST, tuple.destination).endNest(address);
+  writer.attr(four ? TUPLE_IP.V4_SRC : TUPLE_IP.V6_SRC, source);
+  writer.attr(four ? TUPLE_IP.V4_DST : TUPLE_IP.V6_DST, destination).endNest(address);
   const proto = writer.nest(TUPLE.PROTO);
   writer.attrU8(TUPLE_PROTO.NUM, protocol);
-  writer.attrU16Be(TUPLE_PROTO.SRC_PORT, tuple.sourcePort);
-  writer.attrU16Be(TUPLE_PROTO.DST_PORT, tuple.destinationPort).endNest(proto).endNest(nest);
+  writer.attrU16Be(TUPLE_PROTO.SRC_PORT, sourcePort);
+  writer.attrU16Be(TUPLE_PROTO.DST_PORT, destinationPort).endNest(proto).endNest(nest);
+}
+function writeOriginal(
+  writer: NetlinkWriter,
+  { protocol, original }: Pick<Flow, "protocol" | "original">,
+): void {
+  const { source, sourcePort, destination, destinationPort } = original;
+  writeTuple(writer, CTA.TUPLE_ORIG, protocol, source, sourcePort, destination, destinationPort);
 }
 
 function writeNat(writer: NetlinkWriter, type: number, address: Uint8Array, port: number): void {
@@ -279,6 +317,7 @@ function writeNat(writer: NetlinkWriter, type: number, address: Uint8Array, port
 }
 
 export function bytesSame(a: Uint8Array, b: Uint8Array): boolean {
+  if (a === b) return true;
   if (a.length !== b.length) return false;
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
   return true;
@@ -288,13 +327,6 @@ export const tuplesSame = (a: FlowTuple, b: FlowTuple): boolean =>
   a.destinationPort === b.destinationPort &&
   bytesSame(a.source, b.source) &&
   bytesSame(a.destination, b.destination);
-
-const inverted = (tuple: FlowTuple): FlowTuple => ({
-  source: tuple.destination,
-  destination: tuple.source,
-  sourcePort: tuple.destinationPort,
-  destinationPort: tuple.sourcePort,
-});
 
 /** What a flow that is put into the table must say; all else follows from it. */
 export type FlowPlan = Pick<
@@ -318,9 +350,9 @@ function writeState(writer: NetlinkWriter, flow: FlowPlan): void {
   const scaled = flow.windowScales !== undefined;
   const closing = flow.tcpState >= TCP_STATE.FIN_WAIT && flow.tcpState <= TCP_STATE.CLOSE;
   const flags = TCP_BE_LIBERAL | (scaled ? TCP_WINDOW_SCALE : 0) | (closing ? TCP_CLOSE_INIT : 0);
-  // struct nf_ct_tcp_flags: value, mask.
-  const flagBytes = Uint8Array.of(flags, TCP_BE_LIBERAL | TCP_WINDOW_SCALE | TCP_CLOSE_INIT);
-  writer.attr(TCP.FLAGS_ORIGINAL, flagBytes).attr(TCP.FLAGS_REPLY, flagBytes);
+  // struct nf_ct_tcp_flags: a byte of values, a byte of which of them count.
+  const flagBytes = (flags << 8) | TCP_BE_LIBERAL | TCP_WINDOW_SCALE | TCP_CLOSE_INIT;
+  writer.attrU16Be(TCP.FLAGS_ORIGINAL, flagBytes).attrU16Be(TCP.FLAGS_REPLY, flagBytes);
   if (flow.windowScales !== undefined) {
     writer.attrU8(TCP.WSCALE_ORIGINAL, flow.windowScales[0]);
     writer.attrU8(TCP.WSCALE_REPLY, flow.windowScales[1]);
@@ -331,52 +363,52 @@ function writeState(writer: NetlinkWriter, flow: FlowPlan): void {
 /**
  * A new entry. The kernel applies address translation only while it creates one, and works it out from the
  * reply direction as it would be without: so that is what it gets, and the translations beside it.
- * `writer`, here and below: memory that many share; the answer is a view of it.
  */
-export function encodeNewFlow(flow: FlowPlan, writer = new NetlinkWriter(320)): Uint8Array {
-  const start = writer.length;
+export function writeNewFlow(flow: FlowPlan, writer: NetlinkWriter): void {
   header(writer, flow.family);
   const { original, reply, protocol } = flow;
-  writeTuple(writer, CTA.TUPLE_ORIG, original, protocol);
-  writeTuple(writer, CTA.TUPLE_REPLY, inverted(original), protocol);
-  if (!bytesSame(reply.source, original.destination) || reply.sourcePort !== original.destinationPort)
+  const { source, sourcePort, destination, destinationPort } = original;
+  writeOriginal(writer, flow);
+  writeTuple(writer, CTA.TUPLE_REPLY, protocol, destination, destinationPort, source, sourcePort);
+  if (reply.sourcePort !== destinationPort || !bytesSame(reply.source, destination))
     writeNat(writer, CTA.NAT_DST, reply.source, reply.sourcePort);
-  if (!bytesSame(reply.destination, original.source) || reply.destinationPort !== original.sourcePort)
+  if (reply.destinationPort !== sourcePort || !bytesSame(reply.destination, source))
     writeNat(writer, CTA.NAT_SRC, reply.destination, reply.destinationPort);
   writeState(writer, flow);
-  return writer.since(start);
 }
 
 /** New state and lifetime for an entry that is there. Its translation stays as it is. */
-export function encodeFlowUpdate(flow: FlowPlan, writer = new NetlinkWriter(200)): Uint8Array {
-  const start = writer.length;
+export function writeFlowUpdate(flow: FlowPlan, writer: NetlinkWriter): void {
   header(writer, flow.family);
-  writeTuple(writer, CTA.TUPLE_ORIG, flow.original, flow.protocol);
+  writeOriginal(writer, flow);
   writeState(writer, flow);
-  return writer.since(start);
 }
 
 /** A new lifetime only: what the flow has become meanwhile stays. */
-export function encodeFlowTimeout(
+export function writeFlowTimeout(
   flow: Pick<Flow, "family" | "protocol" | "original" | "timeout">,
-  writer = new NetlinkWriter(120),
-): Uint8Array {
-  const start = writer.length;
+  writer: NetlinkWriter,
+): void {
   header(writer, flow.family);
-  writeTuple(writer, CTA.TUPLE_ORIG, flow.original, flow.protocol);
-  return writer.attrU32Be(CTA.TIMEOUT, flow.timeout).since(start);
+  writeOriginal(writer, flow);
+  writer.attrU32Be(CTA.TIMEOUT, flow.timeout);
 }
 
 /** Names an entry to be read or deleted; with its id, another that has the same addresses meanwhile is spared. */
-export function encodeFlowKey(
+export function writeFlowKey(
   flow: Pick<Flow, "family" | "protocol" | "original"> & { readonly id?: number },
-  writer = new NetlinkWriter(120),
-): Uint8Array {
-  const start = writer.length;
+  writer: NetlinkWriter,
+): void {
   header(writer, flow.family);
-  writeTuple(writer, CTA.TUPLE_ORIG, flow.original, flow.protocol);
+  writeOriginal(writer, flow);
   if (flow.id !== undefined && flow.id !== 0) writer.attrU32Be(CTA.ID, flow.id);
-  return writer.since(start);
+}
+
+/** What one of these writes, as bytes of its own. */
+export function encodeFlow<T>(write: (flow: T, writer: NetlinkWriter) => void, flow: T): Uint8Array {
+  const writer = new NetlinkWriter(320);
+  write(flow, writer);
+  return writer.finish();
 }
 
 export interface FlowFilter {

@@ -104,9 +104,12 @@ export class NetlinkWriter {
     return this;
   }
   bytes(value: Uint8Array): this {
-    this.#room(value.length);
-    this.#bytes.set(value, this.#at);
-    this.#at += value.length;
+    const { length } = value;
+    this.#room(length);
+    // Written out for addresses: a call of `set` costs more than their bytes.
+    if (length > 16) this.#bytes.set(value, this.#at);
+    else for (let i = 0; i < length; i++) this.#bytes[this.#at + i] = value[i] ?? 0;
+    this.#at += length;
     return this;
   }
   attr(type: number, value: Uint8Array): this {

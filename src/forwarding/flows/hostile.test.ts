@@ -129,6 +129,24 @@ describe("a hostile peer", () => {
     greeting.receive(hello(), now);
     expect(greeting.refusal).toBe("hello_again");
   });
+  it("hears once of all that was carried out, and of nothing that a broken connection brought", () => {
+    const one = greeted();
+    one.takeOutput();
+    for (const seq of [1, 2, 3]) one.receive(batch(seq), now);
+    const [first, second, third] = one.takeDeliveries();
+    if (first === undefined || second === undefined || third === undefined) throw new Error("three batches");
+    one.applied(first, now);
+    one.applied(second, now);
+    expect(one.takeOutput()).toEqual([bytes({ type: "ack", seq: 2 })]);
+    expect(one.takeOutput()).toEqual([]);
+    one.applied(third, now);
+    one.disconnected();
+    one.connected(now);
+    // Only the greeting, which says how far we got.
+    const [greeting, ...more] = one.takeOutput();
+    expect(more).toEqual([]);
+    expect(greeting?.slice(-4)).toEqual(Uint8Array.of(0, 0, 0, 3));
+  });
   it("is heard no more after a refusal until it connects anew", () => {
     const one = greeted();
     one.receive(batch(7), now);

@@ -30,7 +30,8 @@ export class KernelFlows {
       this.#add("removed", effects.delete.length - missing.length);
       for (const { errno } of missing) if (errno !== ERRNO.ENOENT) this.#refused(errno);
     }
-    await this.create(effects.create);
+    if (effects.create.length > 0) await this.create(effects.create);
+    if (effects.update.length === 0) return;
     for (const { index, errno } of await this.#table.update(effects.update)) {
       const flow = effects.update[index];
       if (flow !== undefined && errno === ERRNO.ENOENT) await this.create([flow]);

@@ -48,10 +48,15 @@ export class Outgoing {
 
   /** In the order of the first change of each; a flow that ended carries its name, as it is no longer among our own. */
   #pending = new Map<string, Waiting>();
+  /** Of the first of them: asked for with every change, and a map's first entry is not found at once. */
+  #oldest: MonotonicMs = NEVER;
+  /** Shared by all that changed at one instant. */
+  #lately: Waiting = { since: NEVER };
   #inFlight: Batch[] = [];
   #nextSeq = 1;
-  /** The snapshot's keys that have not been sent yet; undefined outside of one. */
-  #snapshot: Set<string> | undefined;
+  /** The snapshot's keys, and how many of them have been sent; undefined outside of one. */
+  #snapshot: readonly string[] | undefined;
+  #snapshotSent = 0;
   #snapshotBegun = false;
   #snapshotSince: MonotonicMs = NEVER;
   /** Whether a whole snapshot, or a resumption, has told the peer all that is ours. */
@@ -128,10 +133,20 @@ export class Outgoing {
   /** A flow of ours changed, or ended. */
   changed(key: string, now: MonotonicMs, ended?: EndedFlow): void {
     if (!this.#open && !this.#sentAll) return; // the snapshot to come will say it
-    const since = this.#pending.get(key)?.since ?? now;
-    this.#pending.set(key, ended === undefined ? { since } : { since, ended });
+    this.#wait(key, now, ended);
     if (!this.#open && this.#pending.size > MOST_WAITING) this.resync(now);
-    this.fill(now);
+    // The rest waits for company, or for the end of what is being told now.
+    if (this.#pending.size >= this.#most.batch) this.fill(now);
+  }
+
+  #wait(key: string, now: MonotonicMs, ended: EndedFlow | undefined): void {
+    const known = this.#pending.get(key);
+    if (known === undefined) {
+      if (this.#pending.size === 0) this.#oldest = now;
+      if (this.#lately.since !== now) this.#lately = { since: now };
+      this.#pending.set(key, ended === undefined ? this.#lately : { since: now, ended });
+    } else if (known.ended !== undefined || ended !== undefined)
+      this.#pending.set(key, ended === undefined ? { since: known.since } : { since: known.since, ended });
   }
 
   /** Something may be missing on our side (an overrun, a takeover): everything of ours is sent anew. */
@@ -140,7 +155,7 @@ export class Outgoing {
       // The next hello finds nothing to go on from.
       this.#sentAll = false;
       this.#inFlight = [];
-      this.#pending.clear();
+      this.#forget();
       return;
     }
     this.#begin(now);
@@ -170,21 +185,24 @@ export class Outgoing {
   dueAt(): MonotonicMs {
     if (!this.#open || this.#inFlight.length >= this.#most.window) return NEVER;
     if (this.#snapshot !== undefined) return this.#snapshotSince;
-    const [oldest] = this.#pending.values();
-    return oldest === undefined ? NEVER : addTime(oldest.since, this.#delay);
+    return this.#due(this.#oldest);
+  }
+
+  /** When a change of then must go. */
+  #due(since: MonotonicMs): MonotonicMs {
+    return since < this.#hurryUntil ? since : addTime(since, this.#delay);
   }
 
   /** Sends as many batches as are due and the window allows. */
   fill(now: MonotonicMs, hurry = false): void {
     if (!this.#open) return;
     const { batch, window } = this.#most;
-    const delay = now < this.#hurryUntil ? ms(0) : this.#delay;
     while (this.#inFlight.length < window) {
-      const [oldest] = this.#pending.values();
-      const due =
-        oldest !== undefined && (hurry || this.#pending.size >= batch || now >= addTime(oldest.since, delay));
+      const { size } = this.#pending;
+      const since = this.#oldest;
+      const due = size > 0 && (hurry || size >= batch || now >= this.#due(since));
       if (this.#snapshot !== undefined) this.#sendSnapshot(now);
-      else if (due) this.#send(this.#takePending(batch), oldest.since, false, false, now);
+      else if (due) this.#send(this.#takePending(batch), since, false, false, now);
       else return;
     }
   }
@@ -211,46 +229,61 @@ export class Outgoing {
     for (const [key, value] of this.#pending)
       merged.set(key, { ...value, since: merged.get(key)?.since ?? value.since });
     this.#pending = merged;
+    this.#oldest = NEVER;
+    for (const { since } of merged.values()) {
+      this.#oldest = since;
+      break;
+    }
   }
 
   #begin(now: MonotonicMs): void {
     this.#count.snapshots++;
     this.#sentAll = false;
-    this.#snapshot = new Set(this.#own.keys());
+    this.#snapshot = [...this.#own.keys()];
+    this.#snapshotSent = 0;
     this.#snapshotBegun = false;
     this.#snapshotSince = now;
     // A snapshot says all of it, the flows that ended included.
+    this.#forget();
+  }
+
+  #forget(): void {
     this.#pending.clear();
+    this.#oldest = NEVER;
   }
 
   #sendSnapshot(now: MonotonicMs): void {
-    const snapshot = this.#snapshot ?? new Set();
-    // Changes first: they are what is being waited for, and they count for the snapshot as well.
-    const [oldest] = this.#pending.values();
+    const snapshot = this.#snapshot ?? [];
+    // Changes first: they are what is being waited for.
+    const since = this.#pending.size > 0 ? this.#oldest : now;
     const first = !this.#snapshotBegun;
     const entries = first ? [] : this.#takePending(this.#most.batch);
-    for (const key of snapshot) {
-      if (entries.length >= this.#most.batch) break;
-      snapshot.delete(key);
-      const flow = this.#own.get(key);
+    while (entries.length < this.#most.batch && this.#snapshotSent < snapshot.length) {
+      const flow = this.#own.get(snapshot[this.#snapshotSent++] ?? "");
       if (flow !== undefined) entries.push({ ended: false, flow });
     }
     // What changed since is either in it or waits behind it.
-    const last = snapshot.size === 0;
+    const last = this.#snapshotSent === snapshot.length;
     this.#snapshotBegun = true;
     if (last) this.#snapshot = undefined;
-    this.#send(entries, oldest?.since ?? now, first, last, now);
+    this.#send(entries, since, first, last, now);
   }
 
   #takePending(count: number): Entry[] {
     const entries: Entry[] = [];
-    for (const [key, { ended }] of this.#pending) {
-      if (entries.length >= count) break;
-      this.#pending.delete(key);
+    const whole = this.#pending.size <= count;
+    this.#oldest = NEVER;
+    for (const [key, { since, ended }] of this.#pending) {
+      if (entries.length >= count) {
+        this.#oldest = since;
+        break;
+      }
+      if (!whole) this.#pending.delete(key);
       const flow = this.#own.get(key);
       if (flow !== undefined) entries.push({ ended: false, flow });
       else if (ended !== undefined) entries.push({ ended: true, flow: ended });
     }
+    if (whole) this.#pending.clear();
     return entries;
   }
 
@@ -272,10 +305,13 @@ export class Outgoing {
 
   #introduce(entries: readonly Entry[], now: MonotonicMs): void {
     const known = this.#names.length;
+    let name: string | undefined;
     for (const { flow } of entries) {
-      if (this.#numbers.has(flow.service)) continue;
-      this.#numbers.set(flow.service, this.#names.length);
-      this.#names.push(flow.service);
+      if (flow.service === name) continue;
+      name = flow.service;
+      if (this.#numbers.has(name)) continue;
+      this.#numbers.set(name, this.#names.length);
+      this.#names.push(name);
     }
     if (this.#names.length > known) this.#say({ type: "services", names: [...this.#names] }, now);
   }

@@ -222,6 +222,46 @@ describe("replication with a peer", () => {
     expect(pair.machines.lb1.status.entriesSent - before).toBe(1);
   });
 
+  it("during a hand-over changes wait for no others, and what is read together travels together", () => {
+    const pair = new Pair(9);
+    pair.connect();
+    for (let i = 0; i < 100; i++) pair.step();
+    const machine = pair.machines.lb1;
+    const { now } = pair;
+    machine.flush(now, addTime(now, ms(50)));
+    machine.takeOutput();
+    const before = machine.status;
+    for (let n = 0; n < 6; n++) pair.change("lb1", 2 * n, 1);
+    expect(machine.nextDeadline()).toBe(now);
+    // Even where it is late, and the hand-over is over by now.
+    machine.handleTimeout(addTime(now, ms(51)));
+    const after = machine.status;
+    expect([after.batchesSent - before.batchesSent, after.entriesSent - before.entriesSent]).toEqual([1, 6]);
+    pair.now = addTime(now, ms(60));
+    pair.change("lb1", 20, 1);
+    expect(machine.nextDeadline()).toBe(addTime(pair.now, ms(5)));
+    machine.handleTimeout(addTime(pair.now, ms(4)));
+    expect(machine.status.batchesSent).toBe(after.batchesSent);
+    machine.handleTimeout(addTime(pair.now, ms(5)));
+    expect(machine.status.batchesSent).toBe(after.batchesSent + 1);
+    for (let i = 0; i < 200; i++) pair.step();
+    expect(pair.check("lb1")).toBe(true);
+  });
+
+  it("keeps the order of what waits when a batch takes a part of it, and the age of what is left", () => {
+    const pair = new Pair(10);
+    pair.connect();
+    for (let i = 0; i < 100; i++) pair.step();
+    const machine = pair.machines.lb1;
+    const begin = pair.now;
+    for (let n = 0; n < 7; n++) pair.change("lb1", 2 * n, 1);
+    pair.now = addTime(begin, ms(2));
+    // The eighth fills a batch; two more wait, from now on.
+    for (let n = 7; n < 10; n++) pair.change("lb1", 2 * n, 1);
+    expect(machine.status.entriesSent).toBe(8);
+    expect(machine.nextDeadline()).toBe(addTime(pair.now, ms(5)));
+  });
+
   it("refuses another site, another node, another version, a gap in the sequence, and silence", () => {
     const config = {
       site: "shop",

@@ -96,6 +96,9 @@ export class PeerMachine {
   #peerInstance = "";
   #received = 0;
   #applied = 0;
+  /** An acknowledgement that has not been said yet: one says all before it. */
+  #acknowledge = false;
+  #appliedAt: MonotonicMs = NEVER;
   #receivedAll = false;
 
   #session = 0;
@@ -114,12 +117,23 @@ export class PeerMachine {
     this.#outgoing = new Outgoing(own, config, config.delay, (frame, now) => this.#say(frame, now));
   }
 
+  // The part of the status that others wait for.
+  get isConnected(): boolean {
+    return this.#greeted;
+  }
+  get sentAll(): boolean {
+    return this.#greeted && this.#outgoing.sentAll;
+  }
+  get receivedAll(): boolean {
+    return this.#greeted && this.#receivedAll;
+  }
   get status(): PeerStatus {
-    const { sentAll, unacknowledged, lag, counts } = this.#outgoing;
+    const { unacknowledged, lag, counts } = this.#outgoing;
+    const { isConnected: connected, sentAll, receivedAll } = this;
     return {
-      connected: this.#greeted,
-      sentAll: this.#greeted && sentAll,
-      receivedAll: this.#greeted && this.#receivedAll,
+      connected,
+      sentAll,
+      receivedAll,
       unacknowledged,
       lag,
       ...counts,
@@ -161,6 +175,7 @@ export class PeerMachine {
     this.#session++;
     this.#refusal = undefined;
     this.#output.length = 0;
+    this.#acknowledge = false;
     this.#heardAt = NEVER;
     this.#saidAt = NEVER;
     // What arrived and is not in the kernel yet comes again: the peer will hear how far we got.
@@ -200,10 +215,15 @@ export class PeerMachine {
     if (session !== this.#session) return;
     this.#applied = seq;
     if (last) this.#receivedAll = true;
-    this.#say({ type: "ack", seq }, now);
+    this.#acknowledge = true;
+    this.#appliedAt = now;
   }
 
   takeOutput(): Uint8Array[] {
+    if (this.#acknowledge) {
+      this.#acknowledge = false;
+      this.#say({ type: "ack", seq: this.#applied }, this.#appliedAt);
+    }
     return this.#output.splice(0);
   }
   takeDeliveries(): Delivery[] {

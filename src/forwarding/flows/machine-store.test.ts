@@ -137,6 +137,26 @@ describe("who owns a flow", () => {
     ]);
   });
 
+  it("events that are read together are told together, each in its latest form", () => {
+    const store = new FlowStore(MASK);
+    store.configure([{ name: "web", router: "edge", mark: 0x4e000001 }]);
+    store.setActive(new Set(["edge"]), now);
+    const effects: StoreEffects = { delete: [], create: [], update: [], tell: [] };
+    const [one, two] = [flow(1, 11, 0x4e000001), flow(2, 11, 0x4e000001)];
+    for (const event of [one, two, { ...one, tcpState: TCP_STATE.FIN_WAIT }])
+      store.kernelFlow(event, now, effects);
+    store.kernelFlow({ ...two, tcpState: TCP_STATE.TIME_WAIT }, now, effects);
+    store.kernelEnd(two, effects);
+    expect(effects.tell.map(({ key, ended }) => [key, ended !== undefined])).toEqual([
+      [flowKey(one), false],
+      [flowKey(two), false],
+      [flowKey(one), false],
+      [flowKey(two), true],
+    ]);
+    expect(store.own.get(flowKey(one))?.tcpState).toBe(TCP_STATE.FIN_WAIT);
+    expect(store.counts).toEqual({ own: 1, others: 0 });
+  });
+
   it("the next Active takes over what it held, and the one before lets go", () => {
     const site = new Site();
     site.active("lb1", true);

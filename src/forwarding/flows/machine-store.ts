@@ -35,9 +35,9 @@ interface Held {
    * While two nodes are Active (make-before-break, a split brain) both own it, and neither insists: what the
    * other said is kept, and it is the owner once we are not Active any more.
    */
-  claim?: { readonly peer: string; readonly flow: FlowRecord };
+  claim: { readonly peer: string; readonly flow: FlowRecord } | undefined;
   /** It went to its owner by such a claim, and the owner has not spoken of it since. */
-  handedOver?: boolean;
+  handedOver: boolean;
 }
 
 type Ended = Extract<Entry, { ended: true }>["flow"];
@@ -48,7 +48,7 @@ export interface StoreEffects {
   readonly tell: { readonly key: string; readonly ended?: Ended }[];
 }
 
-const nothing = (): StoreEffects => ({ delete: [], create: [], update: [], tell: [] });
+export const nothing = (): StoreEffects => ({ delete: [], create: [], update: [], tell: [] });
 
 export class FlowStore {
   #byMark = new Map<number, ReplicatedService>();
@@ -102,32 +102,29 @@ export class FlowStore {
           effects.delete.push(ended(held.flow));
           if (plan !== undefined) effects.create.push(plan);
         }
-        this.#hold(key, peer, flow, now, true);
+        this.#hold(key, held, peer, flow, now, true);
       }
     }
     return effects;
   }
 
-  /** The kernel's news of a flow that we did not change ourselves. */
-  kernelFlow(flow: Flow, now: MonotonicMs): StoreEffects {
-    const effects = nothing();
+  /** The kernel's news of a flow that we did not change ourselves. What follows is added to `effects`, here and below. */
+  kernelFlow(flow: Flow, now: MonotonicMs, effects = nothing()): StoreEffects {
     const service = this.#byMark.get((flow.mark & this.#mask) >>> 0);
     if (service === undefined) return effects;
     const key = flowKey(flow);
     const known = this.#held.get(key);
     // Not ours to speak for: its owner does.
     if (known !== undefined && known.owner !== SELF && !this.#active.has(service.router)) return effects;
-    if (closed(flow)) return this.kernelEnd(flow);
-    const record = recordOf(flow, service.name);
-    if (known?.owner === SELF && same(known.flow, record)) return effects;
-    this.#hold(key, SELF, record, now);
+    if (closed(flow)) return this.kernelEnd(flow, effects);
+    if (known?.owner === SELF && same(known.flow, flow, service.name)) return effects;
+    this.#hold(key, known, SELF, recordOf(flow, service.name), now);
     effects.tell.push({ key });
     return effects;
   }
 
   /** It is closed, or gone from the kernel: peers need it no more. */
-  kernelEnd(flow: Flow): StoreEffects {
-    const effects = nothing();
+  kernelEnd(flow: Flow, effects = nothing()): StoreEffects {
     const key = flowKey(flow);
     const held = this.#held.get(key);
     // Another flow with the same addresses lives on.
@@ -151,8 +148,8 @@ export class FlowStore {
       const service = this.#byMark.get((flow.mark & this.#mask) >>> 0);
       const known = this.#held.get(key);
       if (known === undefined && service !== undefined && !this.#active.has(service.router))
-        this.#hold(key, UNCLAIMED, recordOf(flow, service.name), now);
-      else effects.tell.push(...this.kernelFlow(flow, now).tell);
+        this.#hold(key, known, UNCLAIMED, recordOf(flow, service.name), now);
+      else this.kernelFlow(flow, now, effects);
     }
     for (const [key, held] of this.#held) {
       if (seen.has(key)) continue;
@@ -224,7 +221,7 @@ export class FlowStore {
       effects.delete.push(ended(known.flow));
       effects.create.push(plan);
     } else (known === undefined || known.missing ? effects.create : effects.update).push(plan);
-    this.#hold(key, active ? SELF : peer, flow, now);
+    this.#hold(key, known, active ? SELF : peer, flow, now);
     if (active) effects.tell.push({ key });
   }
 
@@ -234,7 +231,7 @@ export class FlowStore {
     if (known === undefined) return;
     if (known.owner === SELF && this.#isActive(known.flow.service)) {
       // It ended there; here it goes on. A peer that is Active as well keeps its own view.
-      if (known.claim?.peer === peer) delete known.claim;
+      if (known.claim?.peer === peer) known.claim = undefined;
       else effects.tell.push({ key });
       // Or it was closed through the other node while both were Active: without a packet it goes soon.
       const plan = this.#plan(known.flow);
@@ -250,7 +247,7 @@ export class FlowStore {
     const generation = this.#generations.get(peer) ?? 0;
     for (const [key, held] of this.#held) {
       if (held.owner !== peer || held.generation >= generation) continue;
-      if (held.handedOver === true) {
+      if (held.handedOver) {
         // Perhaps neither of us is Active now: better an entry too many than a connection lost.
         held.owner = UNCLAIMED;
         continue;
@@ -260,18 +257,30 @@ export class FlowStore {
     }
   }
 
-  #hold(key: string, owner: Held["owner"], flow: FlowRecord, now: MonotonicMs, handedOver = false): void {
+  /** `known` is what is held under this key so far: it is changed in place. */
+  #hold(
+    key: string,
+    known: Held | undefined,
+    owner: Held["owner"],
+    flow: FlowRecord,
+    now: MonotonicMs,
+    handedOver = false,
+  ): void {
     const generation = typeof owner === "string" ? (this.#generations.get(owner) ?? 0) : 0;
-    const claim = owner === SELF ? this.#held.get(key)?.claim : undefined;
-    this.#held.set(key, {
-      owner,
-      flow,
-      generation,
-      prolongAt: prolongAt(flow, now),
-      missing: false,
-      handedOver,
-      ...(claim === undefined ? {} : { claim }),
-    });
+    const at = prolongAt(flow, now);
+    if (known === undefined) {
+      const missing = false;
+      const claim = undefined;
+      this.#held.set(key, { owner, flow, generation, prolongAt: at, missing, handedOver, claim });
+      return;
+    }
+    known.owner = owner;
+    known.flow = flow;
+    known.generation = generation;
+    known.prolongAt = at;
+    known.missing = false;
+    known.handedOver = handedOver;
+    if (owner !== SELF) known.claim = undefined;
   }
   #isActive(service: string): boolean {
     const router = this.#byName.get(service)?.router;
@@ -321,9 +330,9 @@ function recordOf(flow: Flow, service: string): FlowRecord {
 }
 
 /** Whether a peer would do the same with it: a new lifetime alone is no news. */
-const same = (a: FlowRecord, b: FlowRecord): boolean =>
-  a.service === b.service &&
-  a.tcpState === b.tcpState &&
-  tuplesSame(a.reply, b.reply) &&
-  a.windowScales?.[0] === b.windowScales?.[0] &&
-  a.windowScales?.[1] === b.windowScales?.[1];
+const same = (known: FlowRecord, flow: Flow, service: string): boolean =>
+  known.tcpState === flow.tcpState &&
+  known.service === service &&
+  tuplesSame(known.reply, flow.reply) &&
+  known.windowScales?.[0] === flow.windowScales?.[0] &&
+  known.windowScales?.[1] === flow.windowScales?.[1];

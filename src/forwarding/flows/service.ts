@@ -1,17 +1,26 @@
 import { connect as connectPlainly } from "node:net";
-import { type Server, type TLSSocket, connect, createServer } from "node:tls";
-import { type IpAddress, formatIpPort } from "../../base/addresses.ts";
+import type { Server, TLSSocket } from "node:tls";
+import type { IpAddress } from "../../base/addresses.ts";
 import { messageOf } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
-import { type Clock, type DurationMs, type Timer, addTime, ms } from "../../base/time.ts";
+import {
+  type Clock,
+  type DurationMs,
+  type MonotonicMs,
+  NEVER,
+  type Timer,
+  addTime,
+  ms,
+} from "../../base/time.ts";
 import { Conntrack, FlowEvents } from "../../linux/conntrack.ts";
 import { IPPROTO } from "../../linux/constants.ts";
-import { type SiteKeys, dialNode, listenForNodes, nodeOf } from "../../linux/site-tls.ts";
+import type { SiteKeys } from "../../linux/site-tls.ts";
 import { type Flow, TCP_STATE } from "../../linux/wire-conntrack.ts";
 import { MARK_MASK, MARK_SIGNATURE, SIGNATURE_MASK } from "../marks.ts";
+import { type PeerAddress, dialPeer, serveSite } from "./connection.ts";
 import { KernelFlows } from "./kernel.ts";
 import { type Delivery, PeerMachine, type PeerStatus } from "./machine-peer.ts";
-import { FlowStore, type ReplicatedService, type StoreEffects } from "./machine-store.ts";
+import { FlowStore, type ReplicatedService, type StoreEffects, nothing } from "./machine-store.ts";
 
 export interface FlowsOptions {
   readonly clock: Clock;
@@ -29,11 +38,6 @@ export interface FlowsOptions {
   readonly changed?: () => void;
 }
 
-interface PeerAddress {
-  readonly node: string;
-  readonly address: IpAddress;
-  readonly port: number;
-}
 interface Peer extends PeerAddress {
   readonly machine: PeerMachine;
   readonly dial: (() => TLSSocket) | undefined;
@@ -41,7 +45,14 @@ interface Peer extends PeerAddress {
   gone: boolean;
   dialing: boolean;
   timer: Timer | undefined;
+  /** When the timer fires. */
+  timerAt: MonotonicMs;
+  /** What `changed` was told of: connected, has sent all, has received all. */
+  told: number;
   retry: Timer | undefined;
+  /** Deliveries that wait for the kernel, and how many were carried out since the last acknowledgement. */
+  waiting: number;
+  silent: number;
   /** Nobody listens at its port: its process does not run. */
   absent: boolean;
 }
@@ -56,6 +67,8 @@ const ALIVE = ms(1000);
  * only when its timer says so, which may be as long again; a new connection goes on at once.
  */
 const STALE = ms(1300);
+/** Batches after which the peer hears of it however many more wait: a quarter of its window. */
+const ACKNOWLEDGE_WITHIN = 8;
 /** How often a peer's flows are given time, and what the kernel lost is put back. */
 const UPKEEP = ms(2000);
 
@@ -75,7 +88,8 @@ export class FlowsService {
   /** Kernel changes one after another, in the order in which they were decided. */
   #work: Promise<void> = Promise.resolve();
   #resyncing = false;
-  #told = "";
+  /** What follows from the events that are being read: told when all that waited has been. */
+  #heard = nothing();
   #closed = false;
   #upkeep: Timer | undefined;
   readonly #count = { refusedPeers: 0, overruns: 0 };
@@ -88,13 +102,16 @@ export class FlowsService {
     this.#events = FlowEvents.open({
       clock: options.clock,
       mark: { value: MARK_SIGNATURE, mask: SIGNATURE_MASK },
-      onFlow: (flow, by) => {
-        if (by === this.#table.portid) return;
+      except: this.#table.portid,
+      onFlow: (flow) => {
         if (flow.protocol === IPPROTO.TCP && flow.tcpState === TCP_STATE.NONE) this.#complete(flow);
-        else this.#tell(this.#store.kernelFlow(flow, options.clock.monotonic()));
+        else this.#store.kernelFlow(flow, options.clock.monotonic(), this.#heard);
       },
-      onEnd: (flow, by) => {
-        if (by !== this.#table.portid) this.#tell(this.#store.kernelEnd(flow));
+      onEnd: (flow) => this.#store.kernelEnd(flow, this.#heard),
+      onRead: () => {
+        const effects = this.#heard;
+        this.#heard = nothing();
+        this.#tell(effects);
       },
       onOverrun: () => {
         this.#count.overruns++;
@@ -152,7 +169,7 @@ export class FlowsService {
     }
     this.#delay = delay;
     for (const peer of peers) if (!this.#peers.has(peer.node)) this.#addPeer(peer);
-    this.#changed();
+    this.#changed(true);
   }
 
   /**
@@ -243,16 +260,16 @@ export class FlowsService {
 
   #listen(): Server {
     const { tls, listen, log } = this.#options;
-    const server = createServer(listenForNodes(tls), (socket) => {
-      const node = nodeOf(socket.getPeerCertificate());
-      const peer = this.#peers.get(node);
-      if (socket.authorized && peer !== undefined && peer.dial === undefined) this.#attach(peer, socket);
-      else {
-        this.#refuse(node, socket.authorized ? "it is no peer that dials us" : "its certificate");
-        socket.destroy();
-      }
-    });
-    server.on("tlsClientError", (error) => this.#refuse("?", error.message));
+    const server = serveSite(
+      tls,
+      (node, socket) => {
+        const peer = this.#peers.get(node);
+        if (peer === undefined || peer.dial !== undefined) return "it is no peer that dials us";
+        this.#attach(peer, socket);
+        return "";
+      },
+      (node, reason) => this.#refuse(node, reason),
+    );
     server.on("error", (error) => log.error({ event: "flows.listen_failed", reason: error.message }));
     server.listen({ host: listen.address, port: listen.port });
     return server;
@@ -262,8 +279,7 @@ export class FlowsService {
     const { tls, site, instance } = this.#options;
     const delay = this.#delay;
     const own = this.#options.node;
-    const dial = (): TLSSocket =>
-      connect({ host: address, port, ...dialNode(tls, node, formatIpPort({ address, port })) });
+    const dial = (): TLSSocket => dialPeer(tls, { node, address, port });
     const machine = new PeerMachine(
       { site, node: own, peer: node, instance, delay, batch: 512, window: 32, alive: ALIVE },
       this.#store.own,
@@ -279,7 +295,11 @@ export class FlowsService {
       dial: dials ? dial : undefined,
       socket: undefined,
       timer: undefined,
+      timerAt: NEVER,
+      told: 0,
       retry: undefined,
+      waiting: 0,
+      silent: 0,
       absent: false,
     };
     this.#peers.set(node, peer);
@@ -352,6 +372,7 @@ export class FlowsService {
     const { socket } = peer;
     peer.socket = undefined;
     peer.timer?.cancel();
+    peer.timerAt = NEVER;
     peer.machine.disconnected();
     socket?.destroy();
     if (!this.#closed && socket !== undefined)
@@ -360,16 +381,15 @@ export class FlowsService {
   }
 
   /** Tells whoever waits for a peer to be in sync. */
-  #changed(): void {
-    const now = [...this.#peers.values()]
-      .map(
-        ({ node, machine: { status } }) =>
-          `${node} ${status.connected} ${status.sentAll} ${status.receivedAll}`,
-      )
-      .join();
-    if (now === this.#told || this.#closed) return;
-    this.#told = now;
-    this.#options.changed?.();
+  #changed(others = false): void {
+    let news = others;
+    for (const peer of this.#peers.values()) {
+      const { isConnected, sentAll, receivedAll } = peer.machine;
+      const now = (isConnected ? 1 : 0) | (sentAll ? 2 : 0) | (receivedAll ? 4 : 0);
+      if (now !== peer.told) news = true;
+      peer.told = now;
+    }
+    if (news && !this.#closed) this.#options.changed?.();
   }
 
   /** Carries out what a machine wants: bytes, deliveries, the end, its next deadline. */
@@ -379,7 +399,10 @@ export class FlowsService {
     for (const delivery of machine.takeDeliveries()) this.#deliver(peer, delivery);
     const { socket } = peer;
     if (socket === undefined) return;
-    for (const bytes of machine.takeOutput()) socket.write(bytes);
+    const output = machine.takeOutput();
+    // Together: each write is a TLS record, and a system call, of its own.
+    const [only] = output;
+    if (only !== undefined) socket.write(output.length === 1 ? only : Buffer.concat(output));
     this.#changed();
     if (machine.refusal !== undefined) {
       const reason = machine.refusal;
@@ -392,23 +415,32 @@ export class FlowsService {
       }
       return;
     }
-    peer.timer?.cancel();
     const at = machine.nextDeadline();
-    if (!Number.isFinite(at)) return;
+    // One that fires too early finds nothing to do, and costs less than a new one with every change.
+    if (at >= peer.timerAt) return;
+    peer.timer?.cancel();
+    peer.timerAt = at;
     peer.timer = clock.setTimer(at, () => {
+      peer.timerAt = NEVER;
       machine.handleTimeout(clock.monotonic());
       this.#pump(peer);
     });
   }
 
   #deliver(peer: Peer, delivery: Delivery): void {
+    peer.waiting++;
     this.#enqueue(async () => {
+      peer.waiting--;
       const { clock } = this.#options;
       const effects = this.#store.remote(peer.node, delivery, clock.monotonic());
       await this.#kernel.apply(effects);
       this.#tell(effects);
       peer.machine.applied(delivery, clock.monotonic());
-      this.#pump(peer);
+      // With more behind it, one acknowledgement says several.
+      if (peer.waiting === 0 || ++peer.silent >= ACKNOWLEDGE_WITHIN) {
+        peer.silent = 0;
+        this.#pump(peer);
+      }
     });
   }
 

@@ -100,6 +100,30 @@ describe("the replication channel", () => {
     ).toBe(27);
     expect(size({ ended: true, flow })).toBe(15);
   });
+  it("what was read stays as it was when its bytes are used again", () => {
+    fc.assert(
+      fc.property(fc.array(entry, { maxLength: 6 }), (entries) => {
+        const batch = { type: "batch" as const, seq: 1, first: false, last: true, entries };
+        const bytes = encodeFrame(batch, dictionary).slice(4);
+        const read = decodeFrame(bytes, services);
+        bytes.fill(0xa5);
+        expect(read).toEqual({ ok: true, value: batch });
+      }),
+    );
+  });
+  it("a long frame in small pieces is whole in the end, and what follows it as well", () => {
+    const names = Array.from({ length: 3000 }, (_, i) => `service ${i}`);
+    const frames: Frame[] = [{ type: "services", names }, { type: "alive" }, { type: "ack", seq: 7 }];
+    const stream = Uint8Array.from(frames.flatMap((one) => [...encodeFrame(one, dictionary)]));
+    const reader = new FrameReader();
+    const read: unknown[] = [];
+    for (let at = 0; at < stream.length; at += 7) {
+      const cut = reader.receive(stream.slice(at, at + 7));
+      if (!cut.ok) throw new Error(cut.error);
+      for (const bytes of cut.value) read.push(decodeFrame(bytes, services));
+    }
+    expect(read).toEqual(frames.map((value) => ({ ok: true, value })));
+  });
   it("refuses by name", () => {
     const reason = (bytes: number[]) => decodeFrame(Uint8Array.from(bytes), ["web"]);
     expect(reason([])).toEqual({ ok: false, error: "frame_type" });

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import type { Log } from "../../../base/log.ts";
 import { SystemClock } from "../../../base/system-clock.ts";
 import { ms } from "../../../base/time.ts";
-import { FlowsService, type FlowsOptions } from "../service.ts";
+import type { FlowsOptions } from "../service.ts";
 import type { ReplicatedService } from "../machine-store.ts";
 
 export type NodeCommand =
@@ -16,9 +16,15 @@ export type NodeCommand =
 export interface NodeSetup extends Pick<FlowsOptions, "site" | "node" | "listen" | "peers"> {
   readonly keys: string;
   readonly delay: number;
+  /** From dist/, as users run it: what the loader makes of the sources is slower. */
+  readonly compiled?: boolean;
 }
 
 const setup = JSON.parse(process.argv[2] ?? "{}") as NodeSetup;
+const from = setup.compiled === true ? "../../../../dist/forwarding/flows/service.js" : "../service.ts";
+const { FlowsService } = (await import(
+  new URL(from, import.meta.url).href
+)) as typeof import("../service.ts");
 const lines: unknown[] = [];
 const note = (fields: unknown): void => void lines.push(fields);
 const log: Log = { debug: note, info: note, warn: note, error: note };
