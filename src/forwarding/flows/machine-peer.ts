@@ -51,6 +51,8 @@ export interface Delivery {
   readonly seq: number;
   readonly first: boolean;
   readonly last: boolean;
+  /** Of a process that was started since the last snapshot. */
+  readonly reborn: boolean;
   readonly entries: readonly Entry[];
 }
 
@@ -97,6 +99,7 @@ export class PeerMachine {
   #received = 0;
   #applied = 0;
   #receivedAll = false;
+  #reborn = false;
 
   #session = 0;
   #connected = false;
@@ -199,7 +202,10 @@ export class PeerMachine {
   applied({ session, seq, last }: Delivery, now: MonotonicMs): void {
     if (session !== this.#session) return;
     this.#applied = seq;
-    if (last) this.#receivedAll = true;
+    if (last) {
+      this.#receivedAll = true;
+      this.#reborn = false;
+    }
     this.#say({ type: "ack", seq }, now);
   }
 
@@ -272,7 +278,7 @@ export class PeerMachine {
         this.#received = frame.seq;
         this.#count.entriesReceived += frame.entries.length;
         if (frame.first) this.#receivedAll = false;
-        this.#deliveries.push({ ...frame, session: this.#session });
+        this.#deliveries.push({ ...frame, session: this.#session, reborn: this.#reborn });
         return;
       case "ack":
         if (this.#outgoing.acknowledge(frame.seq, now)) this.#outgoing.fill(now);
@@ -296,6 +302,7 @@ export class PeerMachine {
       this.#received = 0;
       this.#applied = 0;
       this.#receivedAll = false;
+      this.#reborn = true;
     }
     this.#outgoing.open(hello.knows.instance === instance ? hello.knows.applied : undefined, now);
   }
