@@ -1,50 +1,16 @@
 import { connect as connectPlainly } from "node:net";
-import { type PeerCertificate, type Server, type TLSSocket, connect, createServer } from "node:tls";
-import { type IpAddress, formatIpPort } from "../../base/addresses.ts";
+import { type Server, type TLSSocket, connect, createServer } from "node:tls";
+import { formatIpPort } from "../../base/addresses.ts";
 import { messageOf } from "../../base/errors.ts";
-import type { Log } from "../../base/log.ts";
-import { type Clock, type DurationMs, type Timer, addTime, ms } from "../../base/time.ts";
+import { type DurationMs, type Timer, addTime, ms } from "../../base/time.ts";
 import { Conntrack, FlowEvents } from "../../linux/conntrack.ts";
 import { IPPROTO } from "../../linux/constants.ts";
 import { type Flow, TCP_STATE } from "../../linux/wire-conntrack.ts";
 import { MARK_MASK, MARK_SIGNATURE, SIGNATURE_MASK } from "../marks.ts";
 import { KernelFlows } from "./kernel.ts";
 import { type Delivery, PeerMachine, type PeerStatus } from "./machine-peer.ts";
+import { type FlowsOptions, type Peer, type PeerAddress, commonName } from "./peer.ts";
 import { FlowStore, type ReplicatedService, type StoreEffects } from "./machine-store.ts";
-
-export interface FlowsOptions {
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly site: string;
-  readonly node: string;
-  /** Random: of this process. */
-  readonly instance: string;
-  readonly listen: { readonly address: IpAddress; readonly port: number };
-  readonly peers: readonly PeerAddress[];
-  /** PEM texts: this node's, and the site's authority. */
-  readonly tls: { readonly key: string; readonly certificate: string; readonly authority: string };
-  /** How long a change may wait for others to travel with it. */
-  readonly delay: DurationMs;
-  /** A peer came, went, or is in sync now. */
-  readonly changed?: () => void;
-}
-
-interface PeerAddress {
-  readonly node: string;
-  readonly address: IpAddress;
-  readonly port: number;
-}
-interface Peer extends PeerAddress {
-  readonly machine: PeerMachine;
-  readonly dial: (() => TLSSocket) | undefined;
-  socket: TLSSocket | undefined;
-  gone: boolean;
-  dialing: boolean;
-  timer: Timer | undefined;
-  retry: Timer | undefined;
-  /** Nobody listens at its port: its process does not run. */
-  absent: boolean;
-}
 
 const RETRY = ms(250);
 /** A dial without an answer: soon again, since a partition may have healed in between. */
@@ -56,6 +22,8 @@ const ALIVE = ms(1000);
  * only when its timer says so, which may be as long again; a new connection goes on at once.
  */
 const STALE = ms(1300);
+/** How long the peers are not met for want of a word on which routers are active. */
+const ROLES_WITHIN = ms(1000);
 /** How often a peer's flows are given time, and what the kernel lost is put back. */
 const UPKEEP = ms(2000);
 
@@ -75,6 +43,14 @@ export class FlowsService {
   /** Kernel changes one after another, in the order in which they were decided. */
   #work: Promise<void> = Promise.resolve();
   #resyncing = false;
+  /** While the table is read: events are younger than what is read of their flow, and heard after it. */
+  #meanwhile: (() => void)[] | undefined;
+  /**
+   * Peers are met once it is known what there is, and whose: whoever greets before says that it has nothing.
+   */
+  readonly #known = { flows: false, roles: false };
+  #met = false;
+  #active: ReadonlySet<string> = new Set();
   #told = "";
   #closed = false;
   #upkeep: Timer | undefined;
@@ -90,11 +66,13 @@ export class FlowsService {
       mark: { value: MARK_SIGNATURE, mask: SIGNATURE_MASK },
       onFlow: (flow, by) => {
         if (by === this.#table.portid) return;
-        if (flow.protocol === IPPROTO.TCP && flow.tcpState === TCP_STATE.NONE) this.#complete(flow);
-        else this.#tell(this.#store.kernelFlow(flow, options.clock.monotonic()));
+        if (this.#meanwhile === undefined) this.#heard(flow);
+        else this.#meanwhile.push(() => this.#heard(flow));
       },
       onEnd: (flow, by) => {
-        if (by !== this.#table.portid) this.#tell(this.#store.kernelEnd(flow));
+        if (by === this.#table.portid) return;
+        if (this.#meanwhile === undefined) this.#ended(flow);
+        else this.#meanwhile.push(() => this.#ended(flow));
       },
       onOverrun: () => {
         this.#count.overruns++;
@@ -114,14 +92,19 @@ export class FlowsService {
   /** Which services are replicated, with their marks here; lists the kernel's flows anew. */
   configure(services: readonly ReplicatedService[]): void {
     this.#store.configure(services);
+    // Flows of a service that has come may be ours.
+    if (this.#known.roles) this.setActive(this.#active);
+    this.#enqueue(() => this.#keepUp());
     this.resync();
   }
   /** The virtual routers that this node is Active for. */
   setActive(routers: ReadonlySet<string>): void {
     this.#events.drain();
+    this.#active = routers;
     const effects = this.#store.setActive(routers, this.#options.clock.monotonic());
-    this.#tell(effects);
-    if (effects.delete.length > 0) this.#enqueue(() => this.#kernel.apply(effects));
+    this.#decided(effects);
+    this.#known.roles = true;
+    this.#meet();
   }
 
   /** Reads the whole table; the stream of changes goes on meanwhile. */
@@ -130,8 +113,26 @@ export class FlowsService {
     this.#resyncing = true;
     this.#enqueue(async () => {
       this.#resyncing = false;
-      const flows = await this.#table.list({ mark: { value: MARK_SIGNATURE, mask: SIGNATURE_MASK } });
-      this.#tell(this.#store.reconcile(flows, this.#options.clock.monotonic()));
+      const { clock } = this.#options;
+      const meanwhile: (() => void)[] = [];
+      this.#meanwhile = meanwhile;
+      try {
+        const flows = await this.#table.list({ mark: { value: MARK_SIGNATURE, mask: SIGNATURE_MASK } });
+        const effects = this.#store.reconcile(flows, clock.monotonic());
+        this.#tell(effects);
+        await this.#kernel.apply(effects);
+      } finally {
+        this.#meanwhile = undefined;
+        for (const hear of meanwhile) hear();
+      }
+      if (this.#known.flows) return;
+      this.#known.flows = true;
+      this.#meet();
+      // Where nobody says which routers are active, the peers are met without.
+      clock.setTimer(addTime(clock.monotonic(), ROLES_WITHIN), () => {
+        this.#known.roles = true;
+        this.#meet();
+      });
     });
   }
 
@@ -168,6 +169,7 @@ export class FlowsService {
     for (;;) {
       this.#events.drain();
       let missing = to !== undefined && !this.#peers.has(to) ? `${to} is no peer` : "";
+      if (this.#resyncing || this.#meanwhile !== undefined) missing = "the kernel's table is being read";
       for (const peer of this.#peers.values()) {
         peer.machine.flush(clock.monotonic(), until);
         this.#pump(peer);
@@ -242,7 +244,7 @@ export class FlowsService {
   // Peers --------------------------------------------------------------------------------------------------
 
   #listen(): Server {
-    const { tls, listen, log } = this.#options;
+    const { tls, log } = this.#options;
     const server = createServer(
       { key: tls.key, cert: tls.certificate, ca: tls.authority, requestCert: true, minVersion: "TLSv1.3" },
       (socket) => {
@@ -257,8 +259,14 @@ export class FlowsService {
     );
     server.on("tlsClientError", (error) => this.#refuse("?", error.message));
     server.on("error", (error) => log.error({ event: "flows.listen_failed", reason: error.message }));
-    server.listen({ host: listen.address, port: listen.port });
     return server;
+  }
+  #meet(): void {
+    if (this.#met || this.#closed || !this.#known.flows || !this.#known.roles) return;
+    this.#met = true;
+    const { listen } = this.#options;
+    this.#server.listen({ host: listen.address, port: listen.port });
+    for (const peer of this.#peers.values()) this.#dial(peer);
   }
 
   #addPeer({ node, address, port }: FlowsOptions["peers"][number]): void {
@@ -304,8 +312,8 @@ export class FlowsService {
 
   #dial(peer: Peer): void {
     // One at a time: the other side takes the newest, and two that replace each other never end.
-    if (this.#closed || peer.gone || peer.dial === undefined || peer.dialing || peer.socket !== undefined)
-      return;
+    if (!this.#met || this.#closed || peer.gone || peer.dial === undefined) return;
+    if (peer.dialing || peer.socket !== undefined) return;
     const socket = peer.dial();
     peer.dialing = true;
     let connected = false;
@@ -454,6 +462,18 @@ export class FlowsService {
    * An event says only what changed with it. Where two processors handle a connection's packets at once, that it is
    * assured may come without its state, which a peer would then put in as none: it would drop the backend's packets.
    */
+  #heard(flow: Flow): void {
+    if (flow.protocol === IPPROTO.TCP && flow.tcpState === TCP_STATE.NONE) this.#complete(flow);
+    else this.#decided(this.#store.kernelFlow(flow, this.#options.clock.monotonic()));
+  }
+  #ended(flow: Flow): void {
+    this.#decided(this.#store.kernelEnd(flow, this.#options.clock.monotonic()));
+  }
+  #decided(effects: StoreEffects): void {
+    this.#tell(effects);
+    if (effects.delete.length + effects.create.length > 0)
+      this.#enqueue(() => this.#kernel.apply(this.#store.still(effects)));
+  }
   #complete(flow: Flow): void {
     const { clock } = this.#options;
     this.#tell(this.#store.kernelFlow({ ...flow, tcpState: TCP_STATE.ESTABLISHED }, clock.monotonic()));
@@ -466,18 +486,15 @@ export class FlowsService {
   #armUpkeep(): void {
     const { clock } = this.#options;
     this.#upkeep = clock.setTimer(addTime(clock.monotonic(), UPKEEP), () => {
-      const { prolong, create } = this.#store.upkeep(clock.monotonic());
-      this.#enqueue(async () => {
-        await this.#kernel.prolong(prolong);
-        await this.#kernel.create(create);
-      });
+      this.#enqueue(() => this.#keepUp());
       if (!this.#closed) this.#armUpkeep();
     });
   }
-}
-
-/** The node that a certificate names; empty where it names none. */
-function commonName(certificate: PeerCertificate): string {
-  const name: unknown = (certificate.subject as PeerCertificate["subject"] | undefined)?.CN;
-  return typeof name === "string" ? name : "";
+  async #keepUp(): Promise<void> {
+    // Decided in its turn: what a batch before it removes is not put back.
+    const { prolong, create, tell } = this.#store.upkeep(this.#options.clock.monotonic());
+    this.#tell({ tell });
+    await this.#kernel.prolong(prolong);
+    await this.#kernel.create(create);
+  }
 }
