@@ -90,7 +90,7 @@ runChild(async (context) => {
       .finally(() => clock.setTimer(addTime(clock.monotonic(), LOOK_EVERY), keepLooking));
   };
 
-  let active = "";
+  let active: string | undefined;
   const link = new LinkClient<FlowsToRedundancy, RedundancyToBrain>({
     path: join(runtime, "redundancy.sock"),
     clock,

@@ -51,6 +51,8 @@ export interface Delivery {
   readonly seq: number;
   readonly first: boolean;
   readonly last: boolean;
+  /** Of a process that was started since the last snapshot. */
+  readonly reborn: boolean;
   readonly entries: readonly Entry[];
 }
 
@@ -100,6 +102,7 @@ export class PeerMachine {
   #acknowledge = false;
   #appliedAt: MonotonicMs = NEVER;
   #receivedAll = false;
+  #reborn = false;
 
   #session = 0;
   #connected = false;
@@ -214,7 +217,10 @@ export class PeerMachine {
   applied({ session, seq, last }: Delivery, now: MonotonicMs): void {
     if (session !== this.#session) return;
     this.#applied = seq;
-    if (last) this.#receivedAll = true;
+    if (last) {
+      this.#receivedAll = true;
+      this.#reborn = false;
+    }
     this.#acknowledge = true;
     this.#appliedAt = now;
   }
@@ -292,7 +298,7 @@ export class PeerMachine {
         this.#received = frame.seq;
         this.#count.entriesReceived += frame.entries.length;
         if (frame.first) this.#receivedAll = false;
-        this.#deliveries.push({ ...frame, session: this.#session });
+        this.#deliveries.push({ ...frame, session: this.#session, reborn: this.#reborn });
         return;
       case "ack":
         if (this.#outgoing.acknowledge(frame.seq, now)) this.#outgoing.fill(now);
@@ -316,6 +322,7 @@ export class PeerMachine {
       this.#received = 0;
       this.#applied = 0;
       this.#receivedAll = false;
+      this.#reborn = true;
     }
     this.#outgoing.open(hello.knows.instance === instance ? hello.knows.applied : undefined, now);
   }

@@ -11,7 +11,7 @@ const MASK = 0xff000fff;
 const marks: Record<string, number> = { lb1: 0x4e000001, lb2: 0x4e000005, lb3: 0x4e000009 };
 const names = ["lb1", "lb2", "lb3"] as const;
 type Name = (typeof names)[number];
-const now = instant(0);
+let now = instant(0);
 /** More with NINES_SEEDS=10000. */
 const seeds = Number(process.env["NINES_SEEDS"] ?? 50);
 
@@ -115,7 +115,7 @@ class Site {
     );
     if (!this.table(at).delete(flowKey(flow(n, 11, 0)))) return;
     this.open.delete(flowKey(flow(n, 11, 0)));
-    this.carryOut(at, this.store(at).kernelEnd(flow(n, backend, marks[at] ?? 0)));
+    this.carryOut(at, this.store(at).kernelEnd(flow(n, backend, marks[at] ?? 0), now));
   }
   same(): void {
     for (const name of names.slice(1)) expect(this.table(name), name).toEqual(this.table("lb1"));
@@ -146,7 +146,7 @@ describe("who owns a flow", () => {
     for (const event of [one, two, { ...one, tcpState: TCP_STATE.FIN_WAIT }])
       store.kernelFlow(event, now, effects);
     store.kernelFlow({ ...two, tcpState: TCP_STATE.TIME_WAIT }, now, effects);
-    store.kernelEnd(two, effects);
+    store.kernelEnd(two, now, effects);
     expect(effects.tell.map(({ key, ended }) => [key, ended !== undefined])).toEqual([
       [flowKey(one), false],
       [flowKey(two), false],
@@ -168,7 +168,9 @@ describe("who owns a flow", () => {
     site.ends("lb1", 1);
     expect(site.table("lb2").size).toBe(5);
     expect(site.store("lb1").upkeep(now).create).toHaveLength(1);
+    now = instant(10_000);
     site.ends("lb2", 1);
+    now = instant(0);
     expect(site.table("lb3").size).toBe(4);
   });
 
@@ -184,7 +186,7 @@ describe("who owns a flow", () => {
     // Neither a listing nor its last event brings it back.
     const other = { ...flow(2, 12, marks["lb1"] ?? 0), tcpState: TCP_STATE.CLOSE };
     site.carryOut("lb1", store.reconcile([waits, other], now));
-    site.carryOut("lb1", store.kernelEnd(waits));
+    site.carryOut("lb1", store.kernelEnd(waits, now));
     expect([store.counts.own, site.table("lb2").size]).toEqual([0, 0]);
     site.opens("lb1", 1, 13);
     expect([...site.table("lb2").values()]).toEqual(["10.1.0.13"]);
@@ -231,6 +233,105 @@ describe("who owns a flow", () => {
     site.opens("lb1", 1);
     expect(site.store("lb2").unknownServices).toBe(1);
     expect(site.table("lb2").size).toBe(0);
+  });
+
+  it("a service that comes with a later reload gets the connections that were told before (simulation seed 3)", () => {
+    const site = new Site();
+    const late = site.store("lb2");
+    late.configure([]);
+    site.active("lb1", true);
+    site.opens("lb1", 1);
+    site.opens("lb1", 2);
+    site.ends("lb1", 2);
+    expect([late.upkeep(now).create, site.table("lb2").size]).toEqual([[], 0]);
+    late.configure([{ name: "web", router: "edge", mark: marks["lb2"] ?? 0 }]);
+    expect(late.upkeep(now).create.map(({ mark }) => mark)).toEqual([marks["lb2"]]);
+    expect(late.upkeep(now).create).toEqual([]);
+  });
+
+  it("what the kernel lost just before this node became Active is put back at once (simulation)", () => {
+    const site = new Site();
+    site.active("lb1", true);
+    site.opens("lb1", 1);
+    site.ends("lb2", 1);
+    expect(site.table("lb2").size).toBe(0);
+    site.active("lb2", true);
+    expect(site.table("lb2").size).toBe(1);
+  });
+
+  it("of two that were Active for a moment the one that is no more lets go (simulation seed 4)", () => {
+    const site = new Site();
+    site.active("lb1", true);
+    site.opens("lb1", 1);
+    site.active("lb2", true);
+    site.active("lb2", false);
+    expect(names.map((name) => site.store(name).counts.own)).toEqual([1, 0, 0]);
+    // Nor do two that stay Active go on telling each other.
+    now = instant(10_000);
+    site.active("lb2", true);
+    expect(names.map((name) => site.store(name).counts.own)).toEqual([1, 1, 0]);
+    site.active("lb2", false);
+    expect(names.map((name) => site.store(name).counts.own)).toEqual([1, 0, 0]);
+    now = instant(0);
+  });
+
+  it("a peer that was reborn and does not speak of its flows yet does not cost them: whoever takes over has them", () => {
+    const site = new Site();
+    site.active("lb1", true);
+    site.opens("lb1", 1);
+    const first = { first: true, last: true, entries: [] };
+    const { delete: deleted, update } = site.store("lb2").remote("lb1", { ...first, reborn: true }, now);
+    expect([deleted, update.map(({ timeout }) => timeout)]).toEqual([[], [120]]);
+    // Of a process that lived on, a snapshot says all.
+    expect(site.store("lb3").remote("lb1", first, now).delete).toHaveLength(1);
+    site.active("lb2", true);
+    expect(site.store("lb2").counts.own).toBe(1);
+  });
+
+  it("an end that another than the owner tells leaves a third node's copy to its time", () => {
+    const site = new Site();
+    site.active("lb1", true);
+    site.opens("lb1", 1);
+    site.active("lb1", false);
+    site.active("lb2", true);
+    const { family, protocol, original } = flow(1, 11, 0);
+    const late: Entry[] = [{ ended: true, flow: { family, protocol, original, service: "web" } }];
+    const told = (at: Name, by: Name) =>
+      site.store(at).remote(by, { first: false, last: false, entries: late }, now);
+    expect(told("lb3", "lb1").delete).toEqual([]);
+    // The owner goes on, says so at once, and once more when everybody has heard the other.
+    expect(told("lb2", "lb1").tell).toHaveLength(1);
+    expect(site.store("lb2").upkeep(now).tell).toHaveLength(1);
+    expect(site.store("lb2").upkeep(now).tell).toEqual([]);
+    expect(told("lb3", "lb1").delete).toHaveLength(1);
+  });
+
+  it("a kernel change that waited behind a batch with another flow of the same addresses is dropped", () => {
+    const site = new Site();
+    site.active("lb1", true);
+    site.opens("lb1", 1, 11);
+    const { id: _, status: __, packets: ___, bytes: ____, mark: _____, ...plain } = flow(1, 12, 0);
+    const other: Entry[] = [{ ended: false, flow: { ...plain, service: "web" } }];
+    const store = site.store("lb1");
+    store.remote("lb2", { first: false, last: false, entries: other }, now);
+    const waiting = store.setActive(new Set(), now);
+    expect([waiting.delete.length, waiting.create.length]).toEqual([1, 1]);
+    expect(store.still(waiting).create).toHaveLength(1);
+    const third: Entry[] = [
+      { ended: false, flow: { ...plain, reply: flow(1, 13, 0).reply, service: "web" } },
+    ];
+    store.remote("lb2", { first: false, last: false, entries: third }, now);
+    const { delete: deleted, create } = store.still(waiting);
+    expect([deleted, create]).toEqual([[], []]);
+  });
+
+  it("the end of an earlier entry, heard after a peer spoke of the next one, is not the end of that", () => {
+    const site = new Site();
+    site.active("lb1", true);
+    site.active("lb2", true);
+    site.opens("lb2", 1);
+    const end = site.store("lb1").kernelEnd(flow(1, 11, marks["lb1"] ?? 0), now);
+    expect([end.tell, end.create.length, site.store("lb1").counts.own]).toEqual([[], 1, 1]);
   });
 
   it("whatever happens, no open connection is missing anywhere once the links are whole over many seeds", () => {

@@ -5,7 +5,7 @@
  *
  * Effects are carried out in this order: delete, create, update, then tell.
  */
-import { type MonotonicMs, addTime, ms } from "../../base/time.ts";
+import { type MonotonicMs, addTime, ms, timeSince } from "../../base/time.ts";
 import { type Flow, type FlowPlan, TCP_STATE, flowKey, tuplesSame } from "../../linux/wire-conntrack.ts";
 import type { OwnFlows } from "./machine-outgoing.ts";
 import type { Delivery } from "./machine-peer.ts";
@@ -33,19 +33,28 @@ interface Held {
   missing: boolean;
   /**
    * While two nodes are Active (make-before-break, a split brain) both own it, and neither insists: what the
-   * other said is kept, and it is the owner once we are not Active any more.
+   * other said is kept, and it is the owner once we are not Active any more. `at`: when it was answered.
    */
-  claim: { readonly peer: string; readonly flow: FlowRecord } | undefined;
+  claim: { readonly peer: string; readonly flow: FlowRecord; readonly at: MonotonicMs } | undefined;
+  /** Another node spoke of what is ours: said once more in a while, since third nodes may have heard that one last. */
+  again: boolean;
   /** It went to its owner by such a claim, and the owner has not spoken of it since. */
   handedOver: boolean;
 }
 
+/** A flow, and its backend. */
+type Name = Pick<Flow, "protocol" | "original" | "reply">;
 type Ended = Extract<Entry, { ended: true }>["flow"];
 export interface StoreEffects {
   readonly delete: Ended[];
   readonly create: FlowPlan[];
   readonly update: FlowPlan[];
   readonly tell: { readonly key: string; readonly ended?: Ended }[];
+}
+
+export interface Upkeep extends Pick<StoreEffects, "tell"> {
+  readonly prolong: readonly FlowPlan[];
+  readonly create: readonly FlowPlan[];
 }
 
 export const nothing = (): StoreEffects => ({ delete: [], create: [], update: [], tell: [] });
@@ -57,7 +66,7 @@ export class FlowStore {
   readonly #held = new Map<string, Held>();
   readonly #generations = new Map<string, number>();
   readonly #mask: number;
-  /** Entries of services that this node's site file does not have, or does not replicate. */
+  /** Entries of services that this node does not have, or not yet, or does not replicate. */
   unknownServices = 0;
   /** Two nodes took the same client port to different backends: each keeps its own. */
   conflicts = 0;
@@ -95,12 +104,18 @@ export class FlowStore {
       if (active && held.owner !== SELF) {
         held.owner = SELF;
         effects.tell.push({ key });
+        // Nobody else puts it back now, and its packets are on their way.
+        const plan = held.missing ? this.#plan(held.flow) : undefined;
+        held.missing = false;
+        if (plan !== undefined) effects.create.push(plan);
       } else if (!active && held.owner === SELF && held.claim !== undefined) {
         const { peer, flow } = held.claim;
         if (!tuplesSame(held.flow.reply, flow.reply)) {
           const plan = this.#plan(flow);
           effects.delete.push(ended(held.flow));
           if (plan !== undefined) effects.create.push(plan);
+          // A third node may hold what we said of it.
+          effects.tell.push({ key, ended: ended(held.flow) });
         }
         this.#hold(key, held, peer, flow, now, true);
       }
@@ -116,15 +131,27 @@ export class FlowStore {
     const known = this.#held.get(key);
     // Not ours to speak for: its owner does.
     if (known !== undefined && known.owner !== SELF && !this.#active.has(service.router)) return effects;
-    if (closed(flow)) return this.kernelEnd(flow, effects);
+    if (closed(flow)) return this.#end(flow, effects);
     if (known?.owner === SELF && same(known.flow, flow, service.name)) return effects;
     this.#hold(key, known, SELF, recordOf(flow, service.name), now);
     effects.tell.push({ key });
     return effects;
   }
 
-  /** It is closed, or gone from the kernel: peers need it no more. */
-  kernelEnd(flow: Flow, effects = nothing()): StoreEffects {
+  /** It is gone from the kernel. */
+  kernelEnd(flow: Name, now: MonotonicMs, effects = nothing()): StoreEffects {
+    const held = this.#held.get(flowKey(flow));
+    if (held?.claim === undefined || timeSince(now, held.claim.at) >= ANSWERED_FOR)
+      return this.#end(flow, effects);
+    // A peer spoke of it a moment ago: its packets pass through the other node, or it is the end of the entry before.
+    const same = tuplesSame(held.flow.reply, flow.reply) && tuplesSame(held.claim.flow.reply, flow.reply);
+    const plan = same ? this.#plan(held.claim.flow) : undefined;
+    if (plan === undefined) return this.#end(flow, effects);
+    effects.create.push(plan);
+    return effects;
+  }
+  /** It is closed, or gone: peers need it no more. */
+  #end(flow: Name, effects: StoreEffects): StoreEffects {
     const key = flowKey(flow);
     const held = this.#held.get(key);
     // Another flow with the same addresses lives on.
@@ -153,18 +180,31 @@ export class FlowStore {
     }
     for (const [key, held] of this.#held) {
       if (seen.has(key)) continue;
-      if (held.owner === SELF || held.owner === UNCLAIMED) {
-        this.#held.delete(key);
-        if (held.owner === SELF) effects.tell.push({ key, ended: ended(held.flow) });
-      } else held.missing = true;
+      this.#end(held.flow, effects);
     }
     return effects;
+  }
+
+  /**
+   * What of these effects still holds: kernel changes wait their turn, and a batch that was before them may have
+   * brought another flow with the same addresses.
+   */
+  still({ delete: deleted, create, update, tell }: StoreEffects): StoreEffects {
+    const current = (plan: FlowPlan): boolean => {
+      const held = this.#held.get(flowKey(plan));
+      return held !== undefined && tuplesSame(held.flow.reply, plan.reply);
+    };
+    const gone = new Set(create.filter((plan) => !current(plan)).map(flowKey));
+    if (gone.size === 0) return { delete: deleted, create, update, tell };
+    const kept = <T extends Ended | FlowPlan>(flows: T[]): T[] =>
+      flows.filter((flow) => !gone.has(flowKey(flow)));
+    return { delete: kept(deleted), create: kept(create), update, tell };
   }
 
   /** A batch of a peer's flows. */
   remote(
     peer: string,
-    delivery: Pick<Delivery, "first" | "last" | "entries">,
+    delivery: Pick<Delivery, "first" | "last" | "entries"> & { readonly reborn?: boolean },
     now: MonotonicMs,
   ): StoreEffects {
     const effects = nothing();
@@ -173,22 +213,28 @@ export class FlowStore {
       if (entry.ended) this.#remoteEnd(peer, entry.flow, effects);
       else this.#remoteFlow(peer, entry.flow, effects, now);
     }
-    if (delivery.last) this.#sweep(peer, effects);
+    if (delivery.last) this.#sweep(peer, effects, delivery.reborn === true);
     return effects;
   }
 
-  /** Peers' flows that need more time in our kernel, and those that it lost. */
-  upkeep(now: MonotonicMs): { readonly prolong: readonly FlowPlan[]; readonly create: readonly FlowPlan[] } {
+  /** Every two seconds: peers' flows that need more time in our kernel, those that it lost, ours that were doubted. */
+  upkeep(now: MonotonicMs): Upkeep {
     const prolong: FlowPlan[] = [];
     const create: FlowPlan[] = [];
-    for (const held of this.#held.values()) {
+    const tell: { key: string }[] = [];
+    for (const [key, held] of this.#held) {
+      if (held.owner === SELF && held.again) {
+        held.again = false;
+        tell.push({ key });
+      }
       if (typeof held.owner !== "string" || (!held.missing && now < held.prolongAt)) continue;
       const plan = this.#plan(held.flow);
-      if (plan !== undefined) (held.missing ? create : prolong).push(plan);
+      if (plan === undefined) continue; // its service is not here (yet)
+      (held.missing ? create : prolong).push(plan);
       held.missing = false;
       held.prolongAt = prolongAt(held.flow, now);
     }
-    return { prolong, create };
+    return { prolong, create, tell };
   }
   /** The kernel does not have it (any more): `upkeep` puts it back. */
   lost(flow: Pick<Flow, "protocol" | "original">): void {
@@ -199,30 +245,58 @@ export class FlowStore {
   #remoteFlow(peer: string, flow: FlowRecord, effects: StoreEffects, now: MonotonicMs): void {
     const service = this.#byName.get(flow.service);
     const plan = this.#plan(flow);
-    if (service === undefined || plan === undefined) {
-      this.unknownServices++;
-      return;
-    }
     const key = flowKey(flow);
     const known = this.#held.get(key);
+    if (service === undefined || plan === undefined) {
+      this.#unknown(peer, key, flow, effects, now);
+      return;
+    }
     const active = this.#active.has(service.router);
     const conflict = known !== undefined && !tuplesSame(known.flow.reply, flow.reply);
     if (conflict) this.conflicts++;
     if (known?.owner === SELF && active) {
-      known.claim = { peer, flow };
+      // Told back, once: should that node not stay Active, it must know who has the flow.
+      const told = known.claim?.peer === peer && timeSince(now, known.claim.at) < ANSWERED_FOR;
+      known.claim = { peer, flow, at: told ? (known.claim?.at ?? now) : now };
+      known.again = true;
+      if (!told) effects.tell.push({ key });
+      if (conflict) return;
       // In a hand-over its first FIN passed through the other node, and we see the last acknowledgement at most.
-      if (!conflict && closing(flow) && !closing(known.flow)) {
+      if (closing(flow) && !closing(known.flow)) {
         known.flow = flow;
         effects.update.push(plan);
+      } else if (!told) {
+        // Its packets may have passed through the other node for long: without time it would run out here.
+        effects.update.push({
+          ...plan,
+          tcpState: known.flow.tcpState,
+          timeout: Math.max(plan.timeout, known.flow.timeout),
+        });
       }
       return;
     }
     if (conflict) {
       effects.delete.push(ended(known.flow));
       effects.create.push(plan);
+      if (known.owner === SELF) effects.tell.push({ key, ended: ended(known.flow) });
     } else (known === undefined || known.missing ? effects.create : effects.update).push(plan);
-    this.#hold(key, known, active ? SELF : peer, flow, now);
-    if (active) effects.tell.push({ key });
+    const held = this.#hold(key, known, active ? SELF : peer, flow, now);
+    if (!active) return;
+    effects.tell.push({ key });
+    held.claim = { peer, flow, at: now };
+  }
+
+  /**
+   * Of a service that is not here: not in the site file, or not in the kernel's tables yet, as after a start or when
+   * this node reloads last. The peer will not say it again: it is kept, and put in by `upkeep` once the service is.
+   */
+  #unknown(peer: string, key: string, flow: FlowRecord, effects: StoreEffects, now: MonotonicMs): void {
+    this.unknownServices++;
+    const known = this.#held.get(key);
+    const same = known !== undefined && tuplesSame(known.flow.reply, flow.reply);
+    const missing = !same || known.missing;
+    if (known !== undefined && !same) effects.delete.push(ended(known.flow));
+    this.#hold(key, known, peer, flow, now).missing = missing;
   }
 
   #remoteEnd(peer: string, flow: Ended, effects: StoreEffects): void {
@@ -230,26 +304,41 @@ export class FlowStore {
     const known = this.#held.get(key);
     if (known === undefined) return;
     if (known.owner === SELF && this.#isActive(known.flow.service)) {
-      // It ended there; here it goes on. A peer that is Active as well keeps its own view.
-      if (known.claim?.peer === peer) known.claim = undefined;
-      else effects.tell.push({ key });
+      // It ended there; here it goes on.
+      const { claim } = known;
+      const other = claim !== undefined && !tuplesSame(claim.flow.reply, known.flow.reply);
+      // And the third nodes must not go without it.
+      effects.tell.push({ key });
+      known.again = true;
+      if (claim?.peer === peer) known.claim = undefined;
+      if (claim?.peer === peer && other) return;
       // Or it was closed through the other node while both were Active: without a packet it goes soon.
       const plan = this.#plan(known.flow);
       if (plan !== undefined) effects.update.push({ ...plan, timeout: Math.min(plan.timeout, UNPROVEN) });
+      return;
+    }
+    if (typeof known.owner === "string" && known.owner !== peer) {
+      // Not the one that spoke of it last. If its owner has it no more either, it runs out; else that one says so.
+      known.owner = UNCLAIMED;
       return;
     }
     this.#held.delete(key);
     effects.delete.push(flow);
   }
 
-  /** What a snapshot did not mention is gone at its owner. */
-  #sweep(peer: string, effects: StoreEffects): void {
+  /**
+   * What a snapshot did not mention is gone at its owner. One that was reborn may have lost its kernel as well, or not
+   * know yet what is active there: its flows stay for a while, for whoever takes over.
+   */
+  #sweep(peer: string, effects: StoreEffects, reborn: boolean): void {
     const generation = this.#generations.get(peer) ?? 0;
     for (const [key, held] of this.#held) {
       if (held.owner !== peer || held.generation >= generation) continue;
-      if (held.handedOver) {
+      if (held.handedOver || reborn) {
         // Perhaps neither of us is Active now: better an entry too many than a connection lost.
         held.owner = UNCLAIMED;
+        const plan = reborn ? this.#plan(held.flow) : undefined;
+        if (plan !== undefined) effects.update.push({ ...plan, timeout: Math.min(plan.timeout, UNPROVEN) });
         continue;
       }
       this.#held.delete(key);
@@ -265,22 +354,33 @@ export class FlowStore {
     flow: FlowRecord,
     now: MonotonicMs,
     handedOver = false,
-  ): void {
+  ): Held {
     const generation = typeof owner === "string" ? (this.#generations.get(owner) ?? 0) : 0;
     const at = prolongAt(flow, now);
     if (known === undefined) {
-      const missing = false;
-      const claim = undefined;
-      this.#held.set(key, { owner, flow, generation, prolongAt: at, missing, handedOver, claim });
-      return;
+      const fresh: Held = {
+        owner,
+        flow,
+        generation,
+        prolongAt: at,
+        missing: false,
+        handedOver,
+        claim: undefined,
+        again: false,
+      };
+      this.#held.set(key, fresh);
+      return fresh;
     }
+    // What was said of an earlier flow with these addresses counts no more.
+    if (owner !== SELF || !tuplesSame(known.flow.reply, flow.reply)) known.claim = undefined;
     known.owner = owner;
     known.flow = flow;
     known.generation = generation;
     known.prolongAt = at;
     known.missing = false;
     known.handedOver = handedOver;
-    if (owner !== SELF) known.claim = undefined;
+    known.again = false;
+    return known;
   }
   #isActive(service: string): boolean {
     const router = this.#byName.get(service)?.router;
@@ -291,7 +391,7 @@ export class FlowStore {
     if (mark === undefined) return undefined;
     // Written out: of all that is done per flow, spreading was the dearest.
     const { family, protocol, original, reply, tcpState, windowScales } = flow;
-    const timeout = Math.min(flow.timeout, LONGEST);
+    const timeout = Math.max(Math.min(flow.timeout, LONGEST), SHORTEST);
     return { family, protocol, original, reply, mark, timeout, tcpState, windowScales };
   }
   *#ownKeys(): Iterable<string> {
@@ -305,8 +405,12 @@ export class FlowStore {
  * since one whose end was never told (its node died) is in the table for so long.
  */
 const LONGEST = 11_160;
+/** Seconds that a copy lives at least: a listing says only what is left of a flow's time, which may be almost nothing. */
+const SHORTEST = 30;
 /** Seconds for a flow that ended elsewhere: as long as the kernel keeps a closed one. A packet gives it all its time. */
 const UNPROVEN = 120;
+/** Two Actives tell each other of a flow once in this time, however often either does. */
+const ANSWERED_FOR = ms(3000);
 /** At a third of its time, so that two rounds may fail. */
 const prolongAt = (flow: FlowRecord, now: MonotonicMs): MonotonicMs =>
   addTime(now, ms((Math.min(flow.timeout, LONGEST) * 1000) / 3));

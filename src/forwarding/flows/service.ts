@@ -21,41 +21,7 @@ import { type PeerAddress, dialPeer, serveSite } from "./connection.ts";
 import { KernelFlows } from "./kernel.ts";
 import { type Delivery, PeerMachine, type PeerStatus } from "./machine-peer.ts";
 import { FlowStore, type ReplicatedService, type StoreEffects, nothing } from "./machine-store.ts";
-
-export interface FlowsOptions {
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly site: string;
-  readonly node: string;
-  /** Random: of this process. */
-  readonly instance: string;
-  readonly listen: { readonly address: IpAddress; readonly port: number };
-  readonly peers: readonly PeerAddress[];
-  readonly tls: SiteKeys;
-  /** How long a change may wait for others to travel with it. */
-  readonly delay: DurationMs;
-  /** A peer came, went, or is in sync now. */
-  readonly changed?: () => void;
-}
-
-interface Peer extends PeerAddress {
-  readonly machine: PeerMachine;
-  readonly dial: (() => TLSSocket) | undefined;
-  socket: TLSSocket | undefined;
-  gone: boolean;
-  dialing: boolean;
-  timer: Timer | undefined;
-  /** When the timer fires. */
-  timerAt: MonotonicMs;
-  /** What `changed` was told of: connected, has sent all, has received all. */
-  told: number;
-  retry: Timer | undefined;
-  /** Deliveries that wait for the kernel, and how many were carried out since the last acknowledgement. */
-  waiting: number;
-  silent: number;
-  /** Nobody listens at its port: its process does not run. */
-  absent: boolean;
-}
+import type { FlowsOptions, Peer } from "./peer.ts";
 
 const RETRY = ms(250);
 /** A dial without an answer: soon again, since a partition may have healed in between. */
@@ -69,6 +35,8 @@ const ALIVE = ms(1000);
 const STALE = ms(1300);
 /** Batches after which the peer hears of it however many more wait: a quarter of its window. */
 const ACKNOWLEDGE_WITHIN = 8;
+/** How long the peers are not met for want of a word on which routers are active. */
+const ROLES_WITHIN = ms(1000);
 /** How often a peer's flows are given time, and what the kernel lost is put back. */
 const UPKEEP = ms(2000);
 
@@ -89,7 +57,15 @@ export class FlowsService {
   #work: Promise<void> = Promise.resolve();
   #resyncing = false;
   /** What follows from the events that are being read: told when all that waited has been. */
-  #heard = nothing();
+  #news = nothing();
+  /** While the table is read: events are younger than what is read of their flow, and heard after it. */
+  #meanwhile: (() => void)[] | undefined;
+  /**
+   * Peers are met once it is known what there is, and whose: whoever greets before says that it has nothing.
+   */
+  readonly #known = { flows: false, roles: false };
+  #met = false;
+  #active: ReadonlySet<string> = new Set();
   #closed = false;
   #upkeep: Timer | undefined;
   readonly #count = { refusedPeers: 0, overruns: 0 };
@@ -104,15 +80,14 @@ export class FlowsService {
       mark: { value: MARK_SIGNATURE, mask: SIGNATURE_MASK },
       except: this.#table.portid,
       onFlow: (flow) => {
-        if (flow.protocol === IPPROTO.TCP && flow.tcpState === TCP_STATE.NONE) this.#complete(flow);
-        else this.#store.kernelFlow(flow, options.clock.monotonic(), this.#heard);
+        if (this.#meanwhile === undefined) this.#heard(flow);
+        else this.#meanwhile.push(() => this.#heard(flow));
       },
-      onEnd: (flow) => this.#store.kernelEnd(flow, this.#heard),
-      onRead: () => {
-        const effects = this.#heard;
-        this.#heard = nothing();
-        this.#tell(effects);
+      onEnd: (flow) => {
+        if (this.#meanwhile === undefined) this.#ended(flow);
+        else this.#meanwhile.push(() => this.#ended(flow));
       },
+      onRead: () => this.#tellNews(),
       onOverrun: () => {
         this.#count.overruns++;
         options.log.warn({ event: "flows.overrun", reason: "the kernel had more events than room for them" });
@@ -131,14 +106,18 @@ export class FlowsService {
   /** Which services are replicated, with their marks here; lists the kernel's flows anew. */
   configure(services: readonly ReplicatedService[]): void {
     this.#store.configure(services);
+    // Flows of a service that has come may be ours.
+    if (this.#known.roles) this.setActive(this.#active);
+    this.#enqueue(() => this.#keepUp());
     this.resync();
   }
   /** The virtual routers that this node is Active for. */
   setActive(routers: ReadonlySet<string>): void {
     this.#events.drain();
-    const effects = this.#store.setActive(routers, this.#options.clock.monotonic());
-    this.#tell(effects);
-    if (effects.delete.length > 0) this.#enqueue(() => this.#kernel.apply(effects));
+    this.#active = routers;
+    this.#decided(this.#store.setActive(routers, this.#options.clock.monotonic()));
+    this.#known.roles = true;
+    this.#meet();
   }
 
   /** Reads the whole table; the stream of changes goes on meanwhile. */
@@ -147,8 +126,27 @@ export class FlowsService {
     this.#resyncing = true;
     this.#enqueue(async () => {
       this.#resyncing = false;
-      const flows = await this.#table.list({ mark: { value: MARK_SIGNATURE, mask: SIGNATURE_MASK } });
-      this.#tell(this.#store.reconcile(flows, this.#options.clock.monotonic()));
+      const { clock } = this.#options;
+      const meanwhile: (() => void)[] = [];
+      this.#meanwhile = meanwhile;
+      try {
+        const flows = await this.#table.list({ mark: { value: MARK_SIGNATURE, mask: SIGNATURE_MASK } });
+        const effects = this.#store.reconcile(flows, clock.monotonic());
+        this.#tell(effects);
+        await this.#kernel.apply(effects);
+      } finally {
+        this.#meanwhile = undefined;
+        for (const hear of meanwhile) hear();
+        this.#tellNews();
+      }
+      if (this.#known.flows) return;
+      this.#known.flows = true;
+      this.#meet();
+      // Where nobody says which routers are active, the peers are met without.
+      clock.setTimer(addTime(clock.monotonic(), ROLES_WITHIN), () => {
+        this.#known.roles = true;
+        this.#meet();
+      });
     });
   }
 
@@ -185,6 +183,7 @@ export class FlowsService {
     for (;;) {
       this.#events.drain();
       let missing = to !== undefined && !this.#peers.has(to) ? `${to} is no peer` : "";
+      if (this.#resyncing || this.#meanwhile !== undefined) missing = "the kernel's table is being read";
       for (const peer of this.#peers.values()) {
         peer.machine.flush(clock.monotonic(), until);
         this.#pump(peer);
@@ -259,7 +258,7 @@ export class FlowsService {
   // Peers --------------------------------------------------------------------------------------------------
 
   #listen(): Server {
-    const { tls, listen, log } = this.#options;
+    const { tls, log } = this.#options;
     const server = serveSite(
       tls,
       (node, socket) => {
@@ -271,8 +270,14 @@ export class FlowsService {
       (node, reason) => this.#refuse(node, reason),
     );
     server.on("error", (error) => log.error({ event: "flows.listen_failed", reason: error.message }));
-    server.listen({ host: listen.address, port: listen.port });
     return server;
+  }
+  #meet(): void {
+    if (this.#met || this.#closed || !this.#known.flows || !this.#known.roles) return;
+    this.#met = true;
+    const { listen } = this.#options;
+    this.#server.listen({ host: listen.address, port: listen.port });
+    for (const peer of this.#peers.values()) this.#dial(peer);
   }
 
   #addPeer({ node, address, port }: FlowsOptions["peers"][number]): void {
@@ -308,8 +313,8 @@ export class FlowsService {
 
   #dial(peer: Peer): void {
     // One at a time: the other side takes the newest, and two that replace each other never end.
-    if (this.#closed || peer.gone || peer.dial === undefined || peer.dialing || peer.socket !== undefined)
-      return;
+    if (!this.#met || this.#closed || peer.gone || peer.dial === undefined) return;
+    if (peer.dialing || peer.socket !== undefined) return;
     const socket = peer.dial();
     peer.dialing = true;
     let connected = false;
@@ -466,6 +471,24 @@ export class FlowsService {
     });
   }
 
+  #heard(flow: Flow): void {
+    if (flow.protocol === IPPROTO.TCP && flow.tcpState === TCP_STATE.NONE) this.#complete(flow);
+    else this.#store.kernelFlow(flow, this.#options.clock.monotonic(), this.#news);
+  }
+  #ended(flow: Flow): void {
+    this.#store.kernelEnd(flow, this.#options.clock.monotonic(), this.#news);
+  }
+  #tellNews(): void {
+    const effects = this.#news;
+    this.#news = nothing();
+    this.#decided(effects);
+  }
+  #decided(effects: StoreEffects): void {
+    this.#tell(effects);
+    if (effects.delete.length + effects.create.length > 0)
+      this.#enqueue(() => this.#kernel.apply(this.#store.still(effects)));
+  }
+
   /**
    * An event says only what changed with it. Where two processors handle a connection's packets at once, that it is
    * assured may come without its state, which a peer would then put in as none: it would drop the backend's packets.
@@ -482,12 +505,15 @@ export class FlowsService {
   #armUpkeep(): void {
     const { clock } = this.#options;
     this.#upkeep = clock.setTimer(addTime(clock.monotonic(), UPKEEP), () => {
-      const { prolong, create } = this.#store.upkeep(clock.monotonic());
-      this.#enqueue(async () => {
-        await this.#kernel.prolong(prolong);
-        await this.#kernel.create(create);
-      });
+      this.#enqueue(() => this.#keepUp());
       if (!this.#closed) this.#armUpkeep();
     });
+  }
+  async #keepUp(): Promise<void> {
+    // Decided in its turn: what a batch before it removes is not put back.
+    const { prolong, create, tell } = this.#store.upkeep(this.#options.clock.monotonic());
+    this.#tell({ tell });
+    await this.#kernel.prolong(prolong);
+    await this.#kernel.create(create);
   }
 }

@@ -1,6 +1,6 @@
 /** Links between simulated nodes: each direction loses, delays, duplicates and is cut on its own. */
 import { type Random, chance } from "../../base/random.ts";
-import type { EventQueue } from "./queue.ts";
+import type { EventQueue } from "../../base/event-queue.ts";
 
 export interface Weather {
   readonly loss: number;

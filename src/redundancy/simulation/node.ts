@@ -15,7 +15,7 @@ import {
   isEligible,
 } from "../group/machine-state.ts";
 import type { Network } from "./network.ts";
-import type { EventQueue } from "./queue.ts";
+import type { EventQueue } from "../../base/event-queue.ts";
 
 export const nodeName = (index: number): string => `n${index}`;
 /** Bytes beyond 0x7f among them, and another order on every second link. */

@@ -10,7 +10,7 @@ import { effectivePriority } from "../group/machine-state.ts";
 import { activeDownInterval } from "../vrrp/machine.ts";
 import { Network } from "./network.ts";
 import { SimNode, linkAddress, nodeName } from "./node.ts";
-import { EventQueue } from "./queue.ts";
+import { EventQueue } from "../../base/event-queue.ts";
 
 const pick = <T>(random: Random, from: readonly T[]): T => from[randomInt(random, 0, from.length - 1)] as T;
 

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import type { Log } from "../../../base/log.ts";
 import { SystemClock } from "../../../base/system-clock.ts";
 import { ms } from "../../../base/time.ts";
-import type { FlowsOptions } from "../service.ts";
+import type { FlowsOptions } from "../peer.ts";
 import type { ReplicatedService } from "../machine-store.ts";
 
 export type NodeCommand =
