@@ -23,7 +23,6 @@ const needed = {
     socat: "socat",
     "stress-ng": "stress-ng",
     systemctl: "systemd",
-    tcpdump: "tcpdump",
     tshark: "tshark",
     varnishtest: "varnish",
   },

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { type IpAddress, type MacAddress, ip } from "../base/addresses.ts";
 import { SystemClock } from "../base/system-clock.ts";
 import { ms } from "../base/time.ts";
@@ -224,42 +224,49 @@ describe.skipIf(!root)("two hosts on a wire", () => {
     other.close();
   });
 
-  it.skipIf(!has("tshark"))("tshark decodes what we send without a complaint", async () => {
-    const directory = mkdtempSync(join(tmpdir(), "nines-lan-"));
-    const file = join(directory, "lan.pcap");
-    const capture = right.run(() =>
-      spawn("tcpdump", ["-Z", "root", "-i", "wire", "--immediate-mode", "-U", "-w", file, "arp or icmp6"]),
-    );
-    await once(capture.stderr, "data");
-    await sleep(200);
-    const announcer = left.run(() => Announcer.open());
-    for (const address of [ip("10.0.0.60"), ip("2001:db8::60")])
-      announcer.announce({ ifindex: ifindex.left, address, mac: a });
-    const probe = left.run(() => AddressProbe.open({ clock, ifindex: ifindex.left, mac: a }));
-    await Promise.all([
-      probe.ask(ip("10.0.0.61"), { timeout: ms(100) }),
-      probe.ask(ip("2001:db8::61"), { timeout: ms(100), source: ip("2001:db8::1") }),
-    ]);
-    await sleep(300);
-    capture.kill("SIGINT");
-    await once(capture, "close");
-    const lines = execFileSync("tshark", ["-r", file], {
-      encoding: "utf8",
-      stdio: ["ignore", "pipe", "ignore"],
-    });
-    expect(lines).toMatch(/Gratuitous ARP for 10\.0\.0\.60 \(Reply\)/);
-    expect(lines).toMatch(/ARP Announcement for 10\.0\.0\.60/);
-    expect(lines).toMatch(/Neighbor Advertisement 2001:db8::60 \(rtr, ovr\) is at 02:00:00:00:00:0a/);
-    expect(lines).toMatch(/Who has 10\.0\.0\.61\? \(ARP Probe\)/);
-    expect(lines).toMatch(/Neighbor Solicitation for 2001:db8::61 from 02:00:00:00:00:0a/);
-    const complaints = execFileSync("tshark", ["-r", file, "-Y", "_ws.expert.severity >= 0x600000"], {
-      encoding: "utf8",
-      stdio: ["ignore", "pipe", "ignore"],
-    });
-    // tshark warns of "duplicate IP address" where an announcement follows another's; only that is allowed.
-    expect(complaints.split("\n").filter((line) => line !== "" && !/duplicate use/.test(line))).toEqual([]);
-    announcer.close();
-    probe.close();
-    rmSync(directory, { recursive: true, force: true });
-  });
+  it.skipIf(!has("tshark") || !has("dumpcap"))(
+    "tshark decodes what we send without a complaint",
+    async () => {
+      const directory = mkdtempSync(join(tmpdir(), "nines-lan-"));
+      const file = join(directory, "lan.pcap");
+      const capture = right.run(() =>
+        // tcpdump changes its user, which the root of a user namespace may not.
+        spawn("dumpcap", ["-q", "-i", "wire", "-w", file, "-f", "arp or icmp6"]),
+      );
+      let said = "";
+      capture.stderr.on("data", (part: Buffer) => (said += part.toString()));
+      const closed = once(capture, "close");
+      await vi.waitFor(() => expect(said).toContain("File: "), { timeout: 15_000, interval: 20 });
+      await sleep(200);
+      const announcer = left.run(() => Announcer.open());
+      for (const address of [ip("10.0.0.60"), ip("2001:db8::60")])
+        announcer.announce({ ifindex: ifindex.left, address, mac: a });
+      const probe = left.run(() => AddressProbe.open({ clock, ifindex: ifindex.left, mac: a }));
+      await Promise.all([
+        probe.ask(ip("10.0.0.61"), { timeout: ms(100) }),
+        probe.ask(ip("2001:db8::61"), { timeout: ms(100), source: ip("2001:db8::1") }),
+      ]);
+      await sleep(300);
+      capture.kill("SIGINT");
+      await closed;
+      const lines = execFileSync("tshark", ["-r", file], {
+        encoding: "utf8",
+        stdio: ["ignore", "pipe", "ignore"],
+      });
+      expect(lines).toMatch(/Gratuitous ARP for 10\.0\.0\.60 \(Reply\)/);
+      expect(lines).toMatch(/ARP Announcement for 10\.0\.0\.60/);
+      expect(lines).toMatch(/Neighbor Advertisement 2001:db8::60 \(rtr, ovr\) is at 02:00:00:00:00:0a/);
+      expect(lines).toMatch(/Who has 10\.0\.0\.61\? \(ARP Probe\)/);
+      expect(lines).toMatch(/Neighbor Solicitation for 2001:db8::61 from 02:00:00:00:00:0a/);
+      const complaints = execFileSync("tshark", ["-r", file, "-Y", "_ws.expert.severity >= 0x600000"], {
+        encoding: "utf8",
+        stdio: ["ignore", "pipe", "ignore"],
+      });
+      // tshark warns of "duplicate IP address" where an announcement follows another's; only that is allowed.
+      expect(complaints.split("\n").filter((line) => line !== "" && !/duplicate use/.test(line))).toEqual([]);
+      announcer.close();
+      probe.close();
+      rmSync(directory, { recursive: true, force: true });
+    },
+  );
 });

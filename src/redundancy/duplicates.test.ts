@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { type IpAddress, type MacAddress, ip } from "../base/addresses.ts";
 import { instant, ms, seconds } from "../base/time.ts";
-import { type DuplicateFacts, DuplicateWatch } from "./duplicates.ts";
+import { type DuplicateFacts, DuplicateWatch, heardOf } from "./duplicates.ts";
 
 const address = ip("10.0.0.1");
 const own = "02:00:00:00:00:01" as MacAddress;
@@ -109,5 +109,23 @@ describe("a second owner of an address", () => {
     now = 1000;
     await stay(10_000, { placed: [{ ifindex: 1, address, mac: own, loopback: true }], lease: ms(1000) });
     expect(asked).toBe(0);
+  });
+});
+
+describe("another router is known", () => {
+  const nothing = { links: [], seenIds: {}, peers: {} };
+  const peer = {
+    at: instant(0),
+    state: "backup",
+    priority: 110,
+    eligible: true,
+    life: 1,
+    claims: 0,
+  } as const;
+  it("by the offer of a node whose advertisement was not heard yet, or by its hello as the Active", () => {
+    expect(heardOf(nothing)).toBe(false);
+    expect(heardOf({ ...nothing, peers: { a: peer } })).toBe(false);
+    expect(heardOf({ ...nothing, peers: { a: { ...peer, state: "active" } } })).toBe(true);
+    expect(heardOf({ ...nothing, seenIds: { a: 7 } })).toBe(true);
   });
 });

@@ -8,6 +8,7 @@ import { type MonotonicMs, addTime, ms, seconds } from "../base/time.ts";
 import type { DurationMs } from "../base/time.ts";
 import type { RouterState } from "../contracts/redundancy.ts";
 import type { Placed } from "./addresses.ts";
+import type { GroupState } from "./group/machine-state.ts";
 
 /** After the predecessor's lease, and for its last packets. */
 const SETTLE = ms(500);
@@ -25,6 +26,19 @@ export interface DuplicateFacts {
   readonly heard: boolean;
   readonly placed: readonly Placed[];
 }
+
+/**
+ * By an advertisement, or by what a node says to nodes: one that hands over at once to a node that has just started
+ * does so before that node has heard an advertisement, and still answers for the address.
+ */
+export const heardOf = ({
+  links,
+  seenIds,
+  peers,
+}: Pick<GroupState, "links" | "seenIds" | "peers">): boolean =>
+  links.some(({ vrrp }) => vrrp.heard !== undefined) ||
+  Object.keys(seenIds).length > 0 ||
+  Object.values(peers).some(({ state }) => state === "active");
 
 export interface DuplicatePorts {
   /** Who answers for it, if anybody does. */

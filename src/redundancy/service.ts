@@ -28,7 +28,7 @@ import { type InterfaceAddress, Rtnetlink, whoIs } from "../linux/rtnetlink.ts";
 import type { FlowsToRedundancy } from "../contracts/flows.ts";
 import { AddressKeeper } from "./addresses.ts";
 import { FlowsLink } from "./flows-link.ts";
-import { DuplicateWatch } from "./duplicates.ts";
+import { DuplicateWatch, heardOf } from "./duplicates.ts";
 import { BrainWatch } from "./brain-watch.ts";
 import { Fencing } from "./fencing.ts";
 import { HookRunner } from "./hooks.ts";
@@ -419,8 +419,8 @@ export class RedundancyService {
   }
   #lookForDuplicates(now: MonotonicMs): void {
     for (const { runner, keeper, duplicates } of this.#routers.values()) {
-      const { name: state, since, links } = runner.state;
-      const heard = links.some(({ vrrp }) => vrrp.heard !== undefined);
+      const { name: state, since } = runner.state;
+      const heard = heardOf(runner.state);
       duplicates.look(now, { state, since, lease: runner.plan.lease, heard, placed: keeper.placed() });
     }
   }

@@ -216,13 +216,9 @@ export class Capture {
   readonly file: string;
   constructor(link: string) {
     this.file = join(directory, `${link}.pcap`);
-    this.#child = spawn(
-      "tcpdump",
-      ["-U", "-q", "-i", link, "-w", this.file, "proto 112 or (ip6 and ip6[6] = 112)"],
-      {
-        stdio: "ignore",
-      },
-    );
+    // tcpdump changes its user, which the root of a user namespace may not.
+    const filter = "proto 112 or (ip6 and ip6[6] = 112)";
+    this.#child = spawn("dumpcap", ["-q", "-i", link, "-w", this.file, "-f", filter], { stdio: "ignore" });
   }
   async stop(): Promise<void> {
     this.#child.kill("SIGINT");

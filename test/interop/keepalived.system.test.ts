@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { canNamespace, runScenario } from "../../src/linux/nftables/testing/namespace.ts";
 import type { Way } from "./keepalived-scenario.ts";
 
-const able = canNamespace("keepalived", "tshark", "tcpdump");
+const able = canNamespace("keepalived", "tshark", "dumpcap");
 const ways: Way[] = [
   { version: 3, family: 4, transport: "multicast" },
   { version: 3, family: 6, transport: "multicast" },
