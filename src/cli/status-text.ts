@@ -36,13 +36,6 @@ export function statusText(status: NodeStatus, paint: Paint): string {
   lines.push(
     `${paint("bold", status.node)} of site ${paint("bold", status.site)}, nines ${status.version}, site file ${status.siteFile} (${status.digest.slice(0, 12)})`,
   );
-  if (status.admin.state !== "enabled")
-    lines.push(
-      paint(
-        "yellow",
-        `${status.node} is taken out (${status.admin.state}) since ${status.admin.since ?? "?"}`,
-      ),
-    );
   for (const alarm of status.alarms) {
     const label = alarm.severity === "critical" ? paint("red", "CRITICAL") : paint("yellow", "warning");
     lines.push(`${label} ${alarm.about === "" ? "" : `${alarm.about}: `}${alarm.message}`);

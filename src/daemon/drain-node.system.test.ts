@@ -198,7 +198,7 @@ describe.skipIf(!root)("a node that is drained", () => {
     expect((await b.status()).admin.state).toBe("drain");
     expect((await a.status()).admin.state).toBe("enabled");
     const status = await inside(first, process.execPath, main, "status", "--runtime", b.runtime);
-    expect(status).toMatch(/b is taken out \(drain\) since/);
+    expect(status).toMatch(/warning b is drained since 20/);
     // Now nobody is left for a's addresses.
     await expect(set(a, "a", "drain")).rejects.toThrow(/b is lowered to priority 1 of 100/);
     expect(await inside(first, process.execPath, main, "enable", "b", "--runtime", a.runtime)).toMatch(

@@ -25,6 +25,7 @@ import {
   type Requester,
   effectivePriority,
   isEligible,
+  isOut,
 } from "./machine-state.ts";
 import type { Turn } from "./machine-turn.ts";
 
@@ -74,12 +75,15 @@ export function flushed(turn: Turn, id: number): void {
 
 /**
  * A node that is now above this one, and that is lowered by less: two nodes that fail alike leave the addresses
- * where they are, whatever their priorities in the site file.
+ * where they are, whatever their priorities in the site file. For a node that is taken out every one that is not is
+ * healthier, even where its own priority in the site file is hardly more than the 1 that it has now.
  */
 export function healthierPeer(turn: Turn): string | undefined {
   const { plan } = turn.context;
   const own = effectivePriority(plan, turn.state.failing);
+  const out = isOut(turn.state);
   return bestPeer(turn, (node, { priority }) => {
+    if (out) return priority > own;
     const base = plan.nodes.find((each) => each.node === node)?.priority ?? priority;
     return priority > own && base - priority < plan.priority - own;
   });

@@ -1,7 +1,7 @@
 /** A virtual router of the site on one node: VRRP instances that move together. Its state, events and effects. */
 import type { IpAddress } from "../../base/addresses.ts";
 import { type DurationMs, type MonotonicMs, NEVER, instant, ms, seconds } from "../../base/time.ts";
-import type { RouterPlan, RouterState } from "../../contracts/redundancy.ts";
+import { MAINTENANCE, type RouterPlan, type RouterState } from "../../contracts/redundancy.ts";
 import { type VrrpConfig, type VrrpCounter, type VrrpState, initialVrrp } from "../vrrp/machine.ts";
 
 /** Every timer of a group, beside those of its instances. */
@@ -263,6 +263,9 @@ export const isEligible = (state: GroupState): boolean =>
   !state.stopping &&
   state.links.every(({ up }) => up) &&
   state.failing.every(({ lower }) => lower !== undefined);
+
+/** Taken out by an operator. */
+export const isOut = ({ failing }: GroupState): boolean => failing.some(({ name }) => name === MAINTENANCE);
 
 /** `firstId` is above every id of an earlier run of this node, so that its offers are not taken for old ones. */
 export function initialGroup({ now, plan }: GroupContext, firstId: number): GroupState {

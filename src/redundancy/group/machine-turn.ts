@@ -12,6 +12,7 @@ import {
   type Link,
   type Peer,
   REHOOK_EVERY,
+  isOut,
   vrrpConfig,
 } from "./machine-state.ts";
 
@@ -230,7 +231,7 @@ export class Turn {
 
   /** Whom an operator has brought back goes by the site file alone: what it gave away when it went out is forgotten. */
   broughtBack(name: string): void {
-    if (name !== MAINTENANCE || !this.#state.failing.some((each) => each.name === name)) return;
+    if (name !== MAINTENANCE || !isOut(this.#state)) return;
     this.state.links.forEach((link, i) => this.patchLink(i, { vrrp: { ...link.vrrp, yielded: false } }));
   }
 

@@ -32,6 +32,7 @@ import {
   WATCH_EVERY,
   WEAK_FOR,
   effectivePriority,
+  isOut,
 } from "./machine-state.ts";
 import { Turn } from "./machine-turn.ts";
 import { yieldsLater } from "./machine-yield.ts";
@@ -86,7 +87,8 @@ function evaluate(turn: Turn): void {
  */
 function weigh(turn: Turn, soft: string | undefined): void {
   const { state, context } = turn;
-  if (soft === undefined && effectivePriority(context.plan, state.failing) >= context.plan.priority) {
+  const full = effectivePriority(context.plan, state.failing) >= context.plan.priority;
+  if (soft === undefined && full && !isOut(state)) {
     turn.arm("watch", NEVER);
     turn.patch({ weakSince: NEVER });
     return;

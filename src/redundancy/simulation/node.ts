@@ -4,7 +4,7 @@
  */
 import { type IpAddress, ip } from "../../base/addresses.ts";
 import { type MonotonicMs, instant } from "../../base/time.ts";
-import type { RouterPlan } from "../../contracts/redundancy.ts";
+import { MAINTENANCE, type RouterPlan } from "../../contracts/redundancy.ts";
 import { nextGroupDeadline, stepGroup } from "../group/machine.ts";
 import {
   type GroupEffect,
@@ -46,6 +46,7 @@ export class SimNode {
   stopped = false;
   readonly #linkUp: boolean[];
   readonly #bad = new Set<string>();
+  #out = false;
 
   constructor(
     index: number,
@@ -92,6 +93,7 @@ export class SimNode {
     this.state = initialGroup(context, this.#boots * 1000);
     this.plan.instances.forEach((_, index) => this.step(this.#linkEvent(index)));
     for (const name of this.#bad) this.step({ type: "track", name, good: false, reason: "simulated" });
+    if (this.#out) this.step(this.#outEvent());
     this.step({ type: "start", resume: this.leaseUntil > this.#queue.now });
     this.#periodic(++this.#generation);
   }
@@ -126,6 +128,14 @@ export class SimNode {
     if (good) this.#bad.delete(name);
     else this.#bad.add(name);
     this.#deliver(() => ({ type: "track", name, good: !this.#bad.has(name), reason: "simulated" }));
+  }
+  /** An operator takes it out or brings it back: its plan says so, after a restart as well. */
+  setOut(out: boolean): void {
+    this.#out = out;
+    this.#deliver(() => this.#outEvent());
+  }
+  #outEvent(): GroupEvent {
+    return { type: "lower", name: MAINTENANCE, by: this.#out ? 254 : 0, reason: "simulated" };
   }
   isUp(link: number): boolean {
     return this.#linkUp[link] === true && this.leaseable;

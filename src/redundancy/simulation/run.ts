@@ -39,7 +39,58 @@ export function runSeed(seed: number): World {
     world.run(world.settling);
     weakness(world);
   }
+  if (chance(random, 0.3)) {
+    world.heal();
+    world.run(world.settling + 1000);
+    drained(world);
+  }
   return world;
+}
+
+/** The Active is taken out, restarted, needed after all, relieved, and brought back. */
+function drained(world: World): void {
+  const { random, interval } = world;
+  const out = world.expectOne("before it is drained");
+  const others = world.nodes.filter((node) => node !== out);
+  const calm = WEAK_FOR + 3000 + 20 * interval;
+  const elsewhere = (when: string): void => {
+    if (world.expectOne(when) === out) world.broken(`n${out.index} is out and Active ${when}`);
+  };
+  world.say(`n${out.index} is drained`);
+  world.resetGap();
+  out.results = [];
+  // The plan is carried out a moment before or after the command.
+  const lower = (): void => out.setOut(true);
+  const before = chance(random, 0.5);
+  if (before) lower();
+  out.step({ type: "switchover", id: 9 });
+  if (!before) lower();
+  world.run(50);
+  const [result] = out.results;
+  if (!result?.ok) world.broken(`the drain failed: ${result?.error ?? "no result"}`);
+  elsewhere("after the drain");
+  world.run(calm);
+  elsewhere("long after the drain");
+  if (world.endGap() > 0) world.broken(`a drain left ${world.endGap()} ms without an owner`);
+  world.say("it is restarted");
+  out.powerOff();
+  out.boot();
+  world.run(world.settling);
+  elsewhere("after its restart");
+  world.say("the others die");
+  for (const node of others) node.powerOff();
+  world.run(world.settling);
+  if (world.expectOne("when nobody else is left") !== out) world.broken("a dead node is Active");
+  for (const node of others) node.boot();
+  world.run(world.settling + calm);
+  // One that has priority 1 in the site file looks like one that is taken out, too.
+  if (others.some(({ plan }) => plan.priority > 1)) elsewhere("when healthier nodes are back");
+  const now = world.expectOne("before it is enabled");
+  world.say("it is enabled");
+  out.setOut(false);
+  world.run(world.settling + 1000);
+  if (world.expectOne("after it is enabled") !== now && !out.plan.preempt)
+    world.broken("an enabled node took the addresses back without preemption");
 }
 
 /** The Active, or every node, is lowered; nothing else happens. */

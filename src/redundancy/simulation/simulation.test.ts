@@ -25,6 +25,7 @@ describe("seeds that found something", () => {
     [185, "the winner of a split brain did not hear the loser, and left the neighbours with its addresses"],
     [235, "the same, with the loser's last advertisement lost"],
     [1304, "the same, with the loser killed while it was Active"],
+    [86, "a drained node of priority 1 could not be lowered, and kept the addresses from healthier ones"],
     [550, "a restart listened so long that another node took over meanwhile"],
   ])("seed %i: %s", (seed) => {
     expect(runSeeds(seed, seed).broken).toEqual([]);
