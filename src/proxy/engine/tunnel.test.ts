@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import type { Socket } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
+import { eventually } from "../testing/http2.ts";
 import { RawClient, cleanUp, startProxy, startRaw } from "../testing/harness.ts";
 
 afterEach(cleanUp);
@@ -64,7 +65,7 @@ describe.each(kinds)("%s", (_, proxy, first) => {
       else client.socket.resume();
     }
     client.socket.resume();
-    for (let i = 0; i < 3000 && back < out; i++) await new Promise((resolve) => setTimeout(resolve, 10));
+    await eventually(() => back >= out, 30_000);
     expect(back).toBe(out);
     expect(heard.digest("hex")).toBe(sent.digest("hex"));
   });
