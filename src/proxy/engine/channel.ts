@@ -23,13 +23,21 @@ export interface Channel {
   readonly remotePort: number;
   /** Bytes that were written and have not gone to the kernel. */
   readonly pending: number;
-  /** Text is latin1. False where something stays pending: then the writer waits for onDrain. */
-  write(text: string, bytes?: Uint8Array, tail?: string): boolean;
+  /**
+   * Text is latin1. False where something stays pending: then the writer waits for onDrain. Bytes that are not
+   * `stable` may be overwritten once this returns.
+   */
+  write(text: string, bytes?: Uint8Array, tail?: string, stable?: boolean): boolean;
   /**
    * Reads into a buffer of its own from the next read on (`stable` bytes), or into the shared one again;
    * `reusable` where no pending write anywhere refers to that buffer.
    */
   dedicate(on: boolean, reusable?: boolean): void;
+  /**
+   * A piece of this length came and is passed on: what comes in large pieces is read into a buffer of its own, so that
+   * it is not copied; what comes in small ones goes through the shared buffer, and holds none between them.
+   */
+  passing(length: number): void;
   /** Sends FIN after what is pending. */
   end(): void;
   /** Closes at once; what is pending is lost. */
@@ -134,8 +142,8 @@ export class NetChannel implements Channel {
     return this.socket.writableLength;
   }
 
-  write(text: string, bytes?: Uint8Array, tail = ""): boolean {
-    return this.#flush.write(text, bytes, tail);
+  write(text: string, bytes?: Uint8Array, tail = "", stable = true): boolean {
+    return this.#flush.write(text, bytes, tail, stable);
   }
 
   dedicate(on: boolean, reusable = false): void {
@@ -146,6 +154,11 @@ export class NetChannel implements Channel {
     }
     this.#dedicated = on;
     if (!on) this.#letGo();
+  }
+
+  passing(length: number): void {
+    const large = length >= TEXT_LIMIT;
+    if (large !== this.#dedicated) this.dedicate(large);
   }
 
   #letGo(): void {
@@ -210,11 +223,14 @@ export class StreamChannel implements Channel {
   get pending(): number {
     return this.stream.writableLength;
   }
-  write(text: string, bytes?: Uint8Array, tail = ""): boolean {
-    return this.#flush.write(text, bytes, tail);
+  write(text: string, bytes?: Uint8Array, tail = "", stable = true): boolean {
+    return this.#flush.write(text, bytes, tail, stable);
   }
   dedicate(): void {
     // Its bytes are always stable.
+  }
+  passing(): void {
+    // Likewise.
   }
   end(): void {
     this.stream.end();
@@ -250,7 +266,7 @@ class Flush {
     this.#handler = handler;
   }
 
-  write(text: string, bytes: Uint8Array | undefined, tail: string): boolean {
+  write(text: string, bytes: Uint8Array | undefined, tail: string, stable: boolean): boolean {
     const stream = this.#stream;
     if (bytes === undefined) {
       if (text !== "") stream.write(text, "latin1");
@@ -259,7 +275,7 @@ class Flush {
     } else {
       stream.cork();
       if (text !== "") stream.write(text, "latin1");
-      stream.write(bytes);
+      stream.write(stable ? bytes : Uint8Array.prototype.slice.call(bytes));
       if (tail !== "") stream.write(tail, "latin1");
       stream.uncork();
     }

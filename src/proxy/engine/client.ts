@@ -81,6 +81,7 @@ export class ClientConnection implements ChannelHandler, Downstream, Swept, Clos
       const upstream = exchange?.upstream;
       if (exchange === undefined || upstream === undefined) return;
       exchange.tunnelled(engine.now);
+      this.#channel.passing(length);
       if (!upstream.tunnelWrite(bytes.subarray(0, length), stable)) this.pauseRequest();
       return;
     }
@@ -338,13 +339,12 @@ export class ClientConnection implements ChannelHandler, Downstream, Swept, Clos
     const early = this.#reader.takeRest();
     if (rest.length > 0) this.#channel.write("", rest);
     if (early.length > 0) this.exchange?.upstream?.tunnelWrite(early, true);
-    this.#channel.dedicate(true);
     this.#requestPaused = false;
     this.#resumeChannel();
   }
 
   tunnelWrite(bytes: Uint8Array, stable: boolean): boolean {
-    return this.#sent(this.#channel.write("", stable ? bytes : Uint8Array.from(bytes)));
+    return this.#sent(this.#channel.write("", bytes, "", stable));
   }
 
   tunnelEnd(): void {

@@ -111,7 +111,7 @@ export class UpstreamConnection implements ChannelHandler, Swept, Upstream {
   }
 
   tunnelWrite(bytes: Uint8Array, stable: boolean): boolean {
-    return this.channel.write("", stable ? bytes : Uint8Array.from(bytes)) || this.#pause();
+    return this.channel.write("", bytes, "", stable) || this.#pause();
   }
 
   /** The client's side of a tunnel ended. */
@@ -148,6 +148,7 @@ export class UpstreamConnection implements ChannelHandler, Swept, Upstream {
     engine.tick();
     if (this.#tunnel) {
       exchange.tunnelled(engine.now);
+      this.channel.passing(length);
       if (!downstream.tunnelWrite(bytes.subarray(0, length), stable)) this.#pauseResponse();
       return;
     }
@@ -186,7 +187,6 @@ export class UpstreamConnection implements ChannelHandler, Swept, Upstream {
     if (head.status === 101) {
       this.#tunnel = true;
       exchange.switched(head, this.#reader.takeRest());
-      this.channel.dedicate(true);
       return true;
     }
     if (head.status < 200) {

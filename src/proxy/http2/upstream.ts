@@ -30,6 +30,8 @@ const STREAM_WINDOW = 262_144;
 const SESSION_WINDOW = 4_194_304;
 /** Streams at once on a connection whose backend has not said how many it takes. */
 const STREAMS = 100;
+/** Milliseconds that a connection may take to close in good order. */
+const CLOSE_WITHIN = 5000;
 
 /** A stream to a backend over HTTP/2, or a kept session with room for one more. */
 export function acquireHttp2(
@@ -131,7 +133,31 @@ class BackendSession implements KeptConnection, Swept {
   }
 
   onDeadline(): void {
-    this.close();
+    if (this.session.closed) this.#destroy();
+    else {
+      this.close();
+      this.deadline = this.#engine.now + CLOSE_WITHIN;
+    }
+  }
+
+  /** Something came, of whatever stream. */
+  heard(): void {
+    this.#heardAt = this.#engine.now;
+  }
+  #heardAt = 0;
+
+  /**
+   * A stream has waited in vain since then. Where nothing else was heard either, nobody else shall wait here: after an
+   * error that nghttp2 answers by itself, a connection neither reads nor ends.
+   */
+  inVain(since: number): void {
+    if (this.#heardAt <= since) this.#retire();
+  }
+
+  #destroy(): void {
+    this.session.destroy();
+    this.#socket.destroy();
+    this.#gone();
   }
 
   /** Takes nothing new; what is under way is finished. */
@@ -178,6 +204,8 @@ class UpstreamStream implements Upstream, Swept {
   #answerTrailers: readonly Trailer[] = [];
   #answered = false;
   #paused = false;
+  /** When it was opened, or something of it last came. */
+  #since = 0;
 
   constructor(engine: EngineCore, session: BackendSession, exchange: UpstreamOwner, kept: boolean) {
     this.#engine = engine;
@@ -241,6 +269,7 @@ class UpstreamStream implements Upstream, Swept {
   #open(): void {
     const bodiless = this.#ended && this.#early === "" && this.#trailers.length === 0;
     this.sent = true;
+    this.#since = this.#engine.now;
     let stream: ClientHttp2Stream;
     try {
       stream = this.#session.session.request(this.#fields, {
@@ -297,8 +326,14 @@ class UpstreamStream implements Upstream, Swept {
     this.deadline = this.#engine.now + (exchange.responding ? exchange.quiet() : exchange.patience());
   }
 
+  #came(): void {
+    this.#session.heard();
+    this.#since = this.#engine.now;
+  }
+
   #interim(raw: readonly string[]): void {
     const exchange = this.#exchange;
+    this.#came();
     if (exchange === undefined) return;
     const reading = readResponse(raw, false, false, this.#engine.names, this.#engine.responseLimits);
     if (reading.ok) exchange.interim(reading.head);
@@ -308,6 +343,7 @@ class UpstreamStream implements Upstream, Swept {
     const exchange = this.#exchange;
     if (exchange === undefined) return;
     this.#engine.tick();
+    this.#came();
     const ended = (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0;
     const { names, responseLimits } = this.#engine;
     const reading = readResponse(raw, ended, exchange.method === "HEAD", names, responseLimits);
@@ -325,6 +361,7 @@ class UpstreamStream implements Upstream, Swept {
     const exchange = this.#exchange;
     if (exchange === undefined || !this.#answered) return;
     this.#engine.tick();
+    this.#came();
     const flowing = exchange.responseBody(chunk, 0, chunk.length, true);
     this.#awake();
     exchange.downstream.flush();
@@ -383,6 +420,7 @@ class UpstreamStream implements Upstream, Swept {
     const exchange = this.#exchange;
     if (exchange === undefined) return;
     const why = !this.ready ? "connect-timeout" : exchange.responding ? "idle-timeout" : "response-timeout";
+    if (this.sent) this.#session.inVain(this.#since);
     exchange.upstreamFailed(this, why, undefined);
   }
 

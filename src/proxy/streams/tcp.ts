@@ -72,7 +72,6 @@ export class TcpStream implements Closable, Swept {
 
   /** To be called once the channel is handed to `handler`. */
   begin(): void {
-    this.#client.dedicate(true);
     // Nothing more is read until there is somewhere to send it.
     this.#client.pause();
     this.#try();
@@ -115,7 +114,6 @@ export class TcpStream implements Closable, Swept {
     this.#connected = true;
     const { plan, first } = this.#route;
     this.deadline = this.#engine.now + plan.idle;
-    upstream.dedicate(true);
     if (plan.proxyProtocol !== false) {
       const to = this.#info.to();
       upstream.write(
@@ -133,8 +131,8 @@ export class TcpStream implements Closable, Swept {
     if (to === undefined || this.#over) return;
     this.#engine.tick();
     this.deadline = this.#engine.now + this.#route.plan.idle;
-    const piece = stable ? bytes.subarray(0, length) : Uint8Array.prototype.slice.call(bytes, 0, length);
-    if (!to.write("", piece)) from.pause();
+    from.passing(length);
+    if (!to.write("", bytes.subarray(0, length), "", stable)) from.pause();
   }
 
   /** One side is closed for good. */

@@ -7,21 +7,32 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 export interface Running {
+  /** HTTP/1.1, HTTP/2 with prior knowledge, HTTP/2 over TLS. */
+  readonly plainPort: number;
   readonly port: number;
   readonly tlsPort: number;
   stop(): Promise<void>;
 }
 
-type Start = (ports: { port: number; tlsPort: number; backend: number; directory: string }) => string[];
+interface At {
+  readonly plainPort: number;
+  readonly port: number;
+  readonly tlsPort: number;
+  readonly backend: number;
+  readonly directory: string;
+}
 
-const nginx: Start = ({ port, tlsPort, backend, directory }) => {
+/** The command that starts a subject. */
+type Start = (at: At) => string[];
+
+const nginx: Start = ({ plainPort, port, tlsPort, backend, directory }) => {
   writeFileSync(
     join(directory, "nginx.conf"),
     `worker_processes 1; daemon off; pid ${directory}/nginx.pid; error_log /dev/null; events {}
 http {
   access_log off; client_body_temp_path ${directory}/body; proxy_temp_path ${directory}/proxy;
   server {
-    listen 127.0.0.1:${port} http2; listen 127.0.0.1:${tlsPort} ssl http2;
+    listen 127.0.0.1:${plainPort}; listen 127.0.0.1:${port} http2; listen 127.0.0.1:${tlsPort} ssl http2;
     ssl_certificate ${directory}/cert.pem; ssl_certificate_key ${directory}/key.pem;
     location / { proxy_pass http://127.0.0.1:${backend}; proxy_http_version 1.1; proxy_set_header Connection ""; }
   }
@@ -31,7 +42,7 @@ http {
   return ["nginx", "-e", "/dev/null", "-c", join(directory, "nginx.conf")];
 };
 
-const haproxy: Start = ({ port, tlsPort, backend, directory }) => {
+const haproxy: Start = ({ plainPort, port, tlsPort, backend, directory }) => {
   writeFileSync(
     join(directory, "haproxy.cfg"),
     `defaults
@@ -40,6 +51,7 @@ const haproxy: Start = ({ port, tlsPort, backend, directory }) => {
   timeout client 60s
   timeout server 60s
 frontend web
+  bind 127.0.0.1:${plainPort}
   bind 127.0.0.1:${port} proto h2
   bind 127.0.0.1:${tlsPort} ssl crt ${directory}/both.pem alpn h2,http/1.1
   default_backend apps
@@ -50,9 +62,10 @@ backend apps
   return ["haproxy", "-f", join(directory, "haproxy.cfg")];
 };
 
-const nines: Start = ({ port, tlsPort, backend, directory }) => [
+const nines: Start = ({ plainPort, port, tlsPort, backend, directory }) => [
   process.execPath,
   new URL("serve.mjs", import.meta.url).pathname,
+  String(plainPort),
   String(port),
   String(tlsPort),
   `127.0.0.1:${backend}`,
@@ -96,10 +109,15 @@ async function untilListening(port: number, child: ChildProcess): Promise<void> 
 
 /** Starts a subject, a backend behind it and nothing else. */
 export async function startSubject(name: string): Promise<Running> {
-  const directory = mkdtempSync(join(tmpdir(), "nines-h2spec-"));
+  const directory = mkdtempSync(join(tmpdir(), "nines-conformance-"));
+  // What was sent is the answer; something to be fetched, where nothing was.
   const backend = createServer((request, response) => {
-    request.resume();
-    request.once("end", () => response.setHeader("content-type", "text/plain").end("x".repeat(200)));
+    const pieces: Buffer[] = [];
+    request.on("data", (piece: Buffer) => pieces.push(piece));
+    request.once("end", () => {
+      const body = Buffer.concat(pieces);
+      response.setHeader("content-type", "text/plain").end(body.length > 0 ? body : "x".repeat(200));
+    });
   });
   await new Promise<void>((resolve) => backend.listen(0, "127.0.0.1", resolve));
   const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
@@ -111,8 +129,8 @@ export async function startSubject(name: string): Promise<Running> {
     `${directory}/both.pem`,
     execFileSync("cat", [`${directory}/key.pem`, `${directory}/cert.pem`]),
   );
-  const [port = 0, tlsPort = 0] = await freePorts(2);
-  const at = { port, tlsPort, backend: (backend.address() as AddressInfo).port, directory };
+  const [plainPort = 0, port = 0, tlsPort = 0] = await freePorts(3);
+  const at = { plainPort, port, tlsPort, backend: (backend.address() as AddressInfo).port, directory };
   const [command = "", ...args] = SUBJECTS[name]?.(at) ?? [];
   const child = spawn(command, args, { stdio: ["ignore", "ignore", "inherit"] });
   const stop = async (): Promise<void> => {
@@ -128,11 +146,12 @@ export async function startSubject(name: string): Promise<Running> {
     rmSync(directory, { recursive: true, force: true });
   };
   try {
+    await untilListening(plainPort, child);
     await untilListening(port, child);
     await untilListening(tlsPort, child);
   } catch (error) {
     await stop();
     throw error;
   }
-  return { port, tlsPort, stop };
+  return { plainPort, port, tlsPort, stop };
 }

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { unknown } from "./known.ts";
-import { readReport, runH2spec, versionOf } from "./suite.ts";
+import { readReport, runH2spec, versionOf } from "./h2spec.ts";
 import { type Running, startSubject } from "./subjects.ts";
 
 // Where it is not on the path: NINES_H2SPEC=/path/to/h2spec.

@@ -1,7 +1,7 @@
 // `npm run h2spec -- [--program h2spec] [--subject nines,haproxy,nginx] [--within 2]`: what h2spec says of nines, HAProxy
 // and nginx, without and with TLS, by section. Exits with 1 where nines fails otherwise than known.ts says.
 import { unknown } from "./known.ts";
-import { type Verdict, runH2spec, versionOf } from "./suite.ts";
+import { type Verdict, runH2spec, versionOf } from "./h2spec.ts";
 import { SUBJECTS, startSubject, subjectVersion } from "./subjects.ts";
 
 const wordAfter = (flag: string): string | undefined => {
