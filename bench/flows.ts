@@ -10,7 +10,7 @@
 // of the wanted one, it is the harness that could not go on, and "beyond the load" counts the runs in which a subject
 // held everything that the load could give. When a flow arrived is known to a millisecond. CPU is that of both
 // replicators. Bytes are those of the wire, both directions, with headers (and TLS for nines). nines runs compiled,
-// with the flags of its process.
+// with the flags and the priority of its process; conntrackd sets its own: both are told at the start.
 import { writeFileSync } from "node:fs";
 import { canNamespace, runScenario } from "../src/linux/nftables/testing/namespace.ts";
 import type { FlowsResult, Step } from "./scenarios/flows-scenario.ts";

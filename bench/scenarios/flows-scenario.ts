@@ -18,7 +18,7 @@ import type { NodeCommand, NodeSetup } from "../../src/forwarding/flows/testing/
 import { NetworkNamespace } from "../../src/linux/namespace.ts";
 import { finish, sh } from "../../src/linux/nftables/testing/namespace.ts";
 import { readSysctl } from "../../src/linux/sysctl.ts";
-import { threadSeconds } from "../support/cpu.ts";
+import { schedulingOf, threadSeconds } from "../support/cpu.ts";
 import { FlowLoad, FlowWatcher, MARK } from "../support/flow-load.ts";
 
 interface Settings {
@@ -325,6 +325,10 @@ async function stopAll(subject: Subject): Promise<void> {
 async function ready(subject: Subject): Promise<void> {
   await subject.start("b");
   await subject.start("a");
+  for (const [name, { pid }] of subject.processes) {
+    const [nice, realtime, policy] = schedulingOf(pid ?? 0);
+    console.error(`${settings.subject} at ${name}: policy ${policy}, priority ${realtime}, nice ${nice}`);
+  }
   if (subject instanceof Nines) {
     let synced = false;
     for (let i = 0; i < 200 && !synced; i++) {

@@ -32,6 +32,12 @@ export const threadSeconds = (pid: number): number =>
     return total + Number(running) / 1e9;
   }, 0);
 
+/** Nice value, real-time priority and policy (0 ordinary, 1 FIFO, 2 RR) of a process's first thread. */
+export const schedulingOf = (pid: number): readonly (string | undefined)[] => {
+  const fields = fieldsOf(`/proc/${pid}/stat`);
+  return [fields[16], fields[37], fields[38]];
+};
+
 /** All processes of this process namespace. */
 const ownSeconds = (): number =>
   readdirSync("/proc")

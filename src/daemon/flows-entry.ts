@@ -10,8 +10,9 @@ import type { RedundancyToBrain } from "../contracts/redundancy.ts";
 import type { Site } from "../contracts/site.ts";
 import type { ReplicatedService } from "../forwarding/flows/machine-store.ts";
 import { peersOf, replicatedServices } from "../forwarding/flows/plan.ts";
-import { FlowsService } from "../forwarding/flows/service.ts";
+import { FlowsService, NICE } from "../forwarding/flows/service.ts";
 import { InstalledServices } from "../forwarding/flows/installed.ts";
+import { preferThread } from "../linux/realtime.ts";
 import { decodeRedundancy } from "./brain/messages.ts";
 import { runChild } from "./child.ts";
 import { LinkClient } from "./link.ts";
@@ -29,6 +30,8 @@ const ORPHAN_FLUSH = ms(300);
  */
 runChild(async (context) => {
   const { clock, log, node, runtime } = context;
+  const refused = preferThread(NICE);
+  if (refused !== undefined) log.info({ event: "flows.not_preferred", reason: refused.message });
   let { site } = await loadSite(context.site);
   const { flows: settings } = site;
   if (settings === undefined)

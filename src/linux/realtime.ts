@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
+import { setPriority } from "node:os";
 import { check, native } from "./native.ts";
-import { OperationalError } from "../base/errors.ts";
+import { OperationalError, messageOf } from "../base/errors.ts";
 
 const SCHED = { OTHER: 0, RR: 2 } as const;
 
@@ -37,6 +38,20 @@ function scheduled<T>(
     return start();
   } finally {
     native().schedSet(before >> 8, before & 255);
+  }
+}
+
+/**
+ * This thread comes before all ordinary ones that want the processor (`nice`, from -20 on), without keeping them from it
+ * as a real-time one would. Answers why it could not.
+ */
+export function preferThread(nice: number): OperationalError | undefined {
+  try {
+    setPriority(nice);
+    return undefined;
+  } catch (error) {
+    const message = `priority ${nice} (CAP_SYS_NICE): ${messageOf(error)}`;
+    return new OperationalError("PERMISSION", message, { cause: error });
   }
 }
 

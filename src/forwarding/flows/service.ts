@@ -23,6 +23,11 @@ import { type Delivery, PeerMachine, type PeerStatus } from "./machine-peer.ts";
 import { FlowStore, type ReplicatedService, type StoreEffects, nothing } from "./machine-store.ts";
 import type { FlowsOptions, Peer } from "./peer.ts";
 
+/**
+ * Before ordinary processes: what waits for the processor is lost where the node dies meanwhile, and the kernel's room
+ * for events runs over.
+ */
+export const NICE = -15;
 const RETRY = ms(250);
 /** A dial without an answer: soon again, since a partition may have healed in between. */
 const DIAL_WITHIN = ms(1500);

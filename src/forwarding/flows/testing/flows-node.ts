@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import type { Log } from "../../../base/log.ts";
 import { SystemClock } from "../../../base/system-clock.ts";
 import { ms } from "../../../base/time.ts";
+import { preferThread } from "../../../linux/realtime.ts";
 import type { FlowsOptions } from "../peer.ts";
 import type { ReplicatedService } from "../machine-store.ts";
 
@@ -22,9 +23,10 @@ export interface NodeSetup extends Pick<FlowsOptions, "site" | "node" | "listen"
 
 const setup = JSON.parse(process.argv[2] ?? "{}") as NodeSetup;
 const from = setup.compiled === true ? "../../../../dist/forwarding/flows/service.js" : "../service.ts";
-const { FlowsService } = (await import(
+const { FlowsService, NICE } = (await import(
   new URL(from, import.meta.url).href
 )) as typeof import("../service.ts");
+preferThread(NICE);
 const lines: unknown[] = [];
 const note = (fields: unknown): void => void lines.push(fields);
 const log: Log = { debug: note, info: note, warn: note, error: note };
