@@ -1,5 +1,6 @@
 /** Pure: why services forward as they do. */
 import { formatIpPort, ipFamily } from "../base/addresses.ts";
+import { formatDuration } from "../base/units.ts";
 import type { ForwardedService } from "../contracts/forwarding.ts";
 import { FAMILIES, type TableInput, forwarded, serviceInputs } from "./policy.ts";
 import { keepsPort, ofFamily, showListen, slotsOf } from "./policy-service.ts";
@@ -26,6 +27,11 @@ export function explainServices(input: TableInput): ForwardedService[] {
         }
       }
     }
+    const { affinity } = service.forward;
+    if (affinity !== undefined)
+      notes.push(
+        `a client stays with its backend for ${formatDuration(affinity.timeout)} after its last new connection, in drain as well`,
+      );
     const rejecting = [...shares.values()].every((share) => share === 0);
     return {
       service: name,

@@ -140,7 +140,11 @@ function buildTable(
         ...guard.rules,
       ]),
       // Before others' source NAT, which would end the search for a rule.
-      base("postrouting", "nat", "postrouting", 99, [...count.connections, ...nat.rules]),
+      base("postrouting", "nat", "postrouting", 99, [
+        ...count.connections,
+        ...parts.flatMap((one) => one.remember),
+        ...nat.rules,
+      ]),
       base("count", "filter", "forward", 0, [...parts.flatMap((one) => one.forward), ...count.rules]),
       ...(family === 4 ? [base("redirects", "filter", "output", 0, [noRedirects])] : []),
     ],

@@ -8,6 +8,8 @@ import type { Site } from "../contracts/site.ts";
 import { type NftChange, diffTables } from "../linux/nftables/diff.ts";
 import type { NftFamily, NftTable } from "../linux/nftables/model.ts";
 import { NftablesService, probePersist } from "../linux/nftables/service.ts";
+import type { AffinityEntry } from "../contracts/affinity.ts";
+import { forgetClients, keepersText, rememberClients } from "./affinity.ts";
 import { Counters, counterSamples } from "./counters.ts";
 import { cutsAfter, cutsFor } from "./cuts.ts";
 import { explainServices } from "./explain.ts";
@@ -19,6 +21,7 @@ import { factsOf, leastWeights, needsCounts, sameWeights } from "./policy-weight
 import { LAST_SERVICE } from "./marks.ts";
 import { FAMILIES, TABLE, type TableInput, buildTables, forwarded } from "./policy.ts";
 import type { FlowTable } from "./ports.ts";
+import { affinitySet } from "./policy-affinity.ts";
 import { Kept } from "./policy-kept.ts";
 import { recover } from "./recover.ts";
 import { ensureSettings } from "./settings.ts";
@@ -33,6 +36,8 @@ export interface ForwarderOptions {
   readonly ownTables?: boolean;
   /** Networks of this host; read from it by default. */
   readonly prefixes?: () => readonly IpPrefix[];
+  /** The kernel's memory of clients was lost with its table: what other nodes and the flows process know is wanted. */
+  readonly clientsLost?: () => void;
 }
 
 /** Changes within this time go to the kernel in one transaction. */
@@ -56,7 +61,17 @@ export class Forwarder {
   readonly #nftables: NftablesService;
   readonly #flows: FlowTable;
   readonly #counters = new Counters();
-  readonly #events = { transactions: 0, changes: 0, repairs: 0, refused: 0, settings: 0, cut: 0 };
+  readonly #events = {
+    transactions: 0,
+    changes: 0,
+    repairs: 0,
+    refused: 0,
+    settings: 0,
+    cut: 0,
+    clientsForgotten: 0,
+    clientsLearned: 0,
+    clientsRefused: 0,
+  };
   #owned = false;
   #wanted: Wanted | undefined;
   #installed = new Map<NftFamily, NftTable>();
@@ -74,6 +89,8 @@ export class Forwarder {
   #stopped = false;
   #generation = -1;
   readonly #kept = new Kept();
+  /** Backends that keep clients, as of the last time the memory of clients was gone through. */
+  #keepers = "";
   #prefixes: readonly IpPrefix[] | undefined;
   /** Families whose kernel settings were seen to. */
   #set = "";
@@ -144,6 +161,22 @@ export class Forwarder {
       reason: "an operator asked",
     });
     return count;
+  }
+
+  /** Clients and their backends, as another node knows them. Settles when they are in the kernel. */
+  remember(entries: readonly AffinityEntry[]): Promise<void> {
+    this.#running = this.#running.then(async () => {
+      if (this.#stopped || this.#input === undefined || this.#problem !== "") return;
+      try {
+        const { written, refused } = await rememberClients(this.#nftables, this.#input, entries);
+        this.#events.clientsLearned += written;
+        this.#events.clientsRefused += refused;
+      } catch (error) {
+        // A map that somebody deleted: the check puts it back, and then asks for everything again.
+        this.#options.log.warn({ event: "forwarding.clients_refused", reason: messageOf(error) });
+      }
+    });
+    return this.#running;
   }
 
   /** Why each service forwards as it does. */
@@ -228,8 +261,10 @@ export class Forwarder {
   #say(problem: string): void {
     if (problem === this.#problem) return;
     const { log } = this.#options;
-    if (problem === "") log.info({ event: "forwarding.recovered", reason: "the kernel accepted the tables" });
-    else log.error({ event: "forwarding.refused", reason: problem });
+    if (problem === "") {
+      log.info({ event: "forwarding.recovered", reason: "the kernel accepted the tables" });
+      this.#options.clientsLost?.();
+    } else log.error({ event: "forwarding.refused", reason: problem });
     this.#problem = problem;
   }
 
@@ -272,6 +307,11 @@ export class Forwarder {
     this.#memory = memory;
     if (before?.site !== input.site) this.#known = new Set([...this.#known, ...allKeys(input.pools)]);
     const { log } = this.#options;
+    const keepers = keepersText(input);
+    if (keepers !== this.#keepers) {
+      this.#events.clientsForgotten += await forgetClients(this.#nftables, input);
+      this.#keepers = keepers;
+    }
     const cuts = cutsAfter(before, input);
     if (cuts.length > 0) {
       const count = await this.#flows.cut(cuts);
@@ -297,11 +337,13 @@ export class Forwarder {
     if (changes.some((one) => one.op === "delete-elements" && one.set.counter) && this.#input)
       await this.#counters.collect(this.#nftables, this.#installed, this.#input);
     await this.#nftables.apply(changes);
+    const lost = changes.some((one) => one.op === "add-set" && one.set.name.startsWith(affinitySet("")));
     if (changes.length > 0) {
       this.#events.transactions++;
       this.#events.changes += changes.length;
       await this.#remember(tables, changes);
     }
+    if (lost || this.#input === undefined) this.#options.clientsLost?.();
     this.#ensureSettings(tables);
     if (!this.#owned) this.#generation = await this.#nftables.generation();
     return changes.length;

@@ -1,4 +1,5 @@
 /** Every cross-check: what the schema alone cannot see because it lies between two parts of the file. */
+import { affinity } from "./affinity.ts";
 import * as availability from "./availability.ts";
 import { labNames } from "./lab.ts";
 import * as nodes from "./nodes.ts";
@@ -33,6 +34,7 @@ export const allChecks: readonly Check[] = [
   services.loopbackBackends,
   services.loops,
   services.hashedFlows,
+  affinity,
   labNames,
   availability.availabilityNames,
   availability.dependencies,

@@ -9,7 +9,7 @@ type Service = Site["services"][string];
 
 const servicesOf = (site: Site) => Object.entries(site.services);
 
-const formatListen = (listen: Listen): string => {
+export const formatListen = (listen: Listen): string => {
   const [low, high] = listen.ports;
   const at = formatIpPort({ address: listen.address, port: low });
   return `${at}${high === low ? "" : `-${high}`}/${listen.protocol}`;

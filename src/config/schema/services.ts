@@ -1,7 +1,8 @@
 import { z } from "zod";
 import { type IpAddress, ipFamily, parseIp } from "../../base/addresses.ts";
 import { type Result, fail, ok } from "../../base/result.ts";
-import { ipAddress, name } from "./common.ts";
+import { ms } from "../../base/time.ts";
+import { durationBetween, ipAddress, name } from "./common.ts";
 import { proxySchema } from "./proxy.ts";
 
 export interface Listen {
@@ -38,6 +39,28 @@ const listen = () =>
       return z.NEVER;
     });
 
+const WEEK = ms(7 * 24 * 3_600_000);
+const affinitySchema = z.strictObject({
+  timeout: durationBetween(ms(10_000), WEEK, "10s to 7d").describe(
+    "How long after its last new connection a client's next one still goes to the same backend.",
+  ),
+  ipv4Prefix: z
+    .int()
+    .min(8)
+    .max(32)
+    .default(32)
+    .describe("Clients whose IPv4 addresses are alike in so many bits count as one."),
+  ipv6Prefix: z.int().min(16).max(128).default(128).describe("The same for IPv6."),
+  size: z
+    .int()
+    .min(1)
+    .max(1_048_576)
+    .default(65_536)
+    .describe(
+      "Clients remembered at a time, per address family; what is beyond goes where the scheduler sends it. Another size begins with an empty memory.",
+    ),
+});
+
 export const forwardSchema = z.strictObject({
   pool: name(),
   scheduler: z
@@ -45,6 +68,11 @@ export const forwardSchema = z.strictObject({
     .default("maglev")
     .describe(
       "maglev: by the client's address and port; source: by its address alone, so that a client stays with its backend; smooth: in turn; least-connections: in turn, weighted once a second by the connections that each has. With maglev and source all nodes choose alike.",
+    ),
+  affinity: affinitySchema
+    .optional()
+    .describe(
+      "A client stays with the backend that it had last, whatever the scheduler: remembered by the kernel and, where the site has `flows`, on every node. In drain a backend keeps its clients; one that is down or in maintenance loses them at once.",
     ),
   masquerade: z
     .union([z.literal(false), ipAddress()])

@@ -2,6 +2,7 @@ import { execFile } from "node:child_process";
 import { mkdir, rename, rm } from "node:fs/promises";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import type { PeerCertificate } from "node:tls";
 import { promisify } from "node:util";
 import { OperationalError, messageOf } from "../../base/errors.ts";
 
@@ -45,4 +46,10 @@ export async function makeKeys(directory: string, site: string, nodes: readonly 
     made.push(`${node}.key`, `${node}.crt`);
   }
   return made;
+}
+
+/** The node that a certificate names; empty where it names none. */
+export function commonName(certificate: PeerCertificate): string {
+  const name: unknown = (certificate.subject as PeerCertificate["subject"] | undefined)?.CN;
+  return typeof name === "string" ? name : "";
 }

@@ -1,5 +1,5 @@
 import { connect as connectPlainly } from "node:net";
-import { type PeerCertificate, type Server, type TLSSocket, connect, createServer } from "node:tls";
+import { type Server, type TLSSocket, connect, createServer } from "node:tls";
 import { type IpAddress, formatIpPort } from "../../base/addresses.ts";
 import { messageOf } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
@@ -7,8 +7,11 @@ import { type Clock, type DurationMs, type Timer, addTime, ms } from "../../base
 import { Conntrack, FlowEvents } from "../../linux/conntrack.ts";
 import { IPPROTO } from "../../linux/constants.ts";
 import { type Flow, TCP_STATE } from "../../linux/wire-conntrack.ts";
+import type { AffinityEntry } from "../../contracts/affinity.ts";
 import { MARK_MASK, MARK_SIGNATURE, SIGNATURE_MASK } from "../marks.ts";
+import { commonName } from "./keys.ts";
 import { KernelFlows } from "./kernel.ts";
+import type { AffinityEvents } from "./machine-affinity.ts";
 import { type Delivery, PeerMachine, type PeerStatus } from "./machine-peer.ts";
 import { FlowStore, type ReplicatedService, type StoreEffects } from "./machine-store.ts";
 
@@ -27,6 +30,7 @@ export interface FlowsOptions {
   readonly delay: DurationMs;
   /** A peer came, went, or is in sync now. */
   readonly changed?: () => void;
+  readonly affinity?: AffinityEvents;
 }
 
 interface PeerAddress {
@@ -187,6 +191,20 @@ export class FlowsService {
       if (missing === "" || clock.monotonic() >= until) return missing;
       await new Promise<void>((resolve) => clock.setTimer(addTime(clock.monotonic(), ms(1)), resolve));
     }
+  }
+
+  /** Peers that can be told of clients now. */
+  reachable(): string[] {
+    return [...this.#peers.values()]
+      .filter(({ machine }) => machine.status.connected)
+      .map(({ node }) => node);
+  }
+  /** All of one service and family. */
+  tellClients(node: string, entries: readonly AffinityEntry[]): void {
+    const peer = this.#peers.get(node);
+    if (peer === undefined) return;
+    peer.machine.tellClients(entries, this.#options.clock.monotonic());
+    this.#pump(peer);
   }
 
   /** Whether its process listens at all: a machine that is up answers at once where nobody does. */
@@ -359,6 +377,7 @@ export class FlowsService {
       this.#detach(peer, "the connection ended");
       if (peer.dial !== undefined) this.#dial(peer);
     });
+    this.#options.affinity?.connected(peer.node);
     peer.machine.connected(clock.monotonic());
     log.info({ event: "flows.peer_connected", peer: peer.node });
     this.#pump(peer);
@@ -369,6 +388,7 @@ export class FlowsService {
     peer.socket = undefined;
     peer.timer?.cancel();
     peer.machine.disconnected();
+    this.#options.affinity?.disconnected(peer.node);
     socket?.destroy();
     if (!this.#closed && socket !== undefined)
       this.#options.log.info({ event: "flows.peer_lost", peer: peer.node, reason });
@@ -393,6 +413,8 @@ export class FlowsService {
     const { clock } = this.#options;
     const { machine } = peer;
     for (const delivery of machine.takeDeliveries()) this.#deliver(peer, delivery);
+    const clients = machine.takeClients();
+    if (clients.length > 0) this.#options.affinity?.received(peer.node, clients);
     const { socket } = peer;
     if (socket === undefined) return;
     for (const bytes of machine.takeOutput()) socket.write(bytes);
@@ -474,10 +496,4 @@ export class FlowsService {
       if (!this.#closed) this.#armUpkeep();
     });
   }
-}
-
-/** The node that a certificate names; empty where it names none. */
-function commonName(certificate: PeerCertificate): string {
-  const name: unknown = (certificate.subject as PeerCertificate["subject"] | undefined)?.CN;
-  return typeof name === "string" ? name : "";
 }

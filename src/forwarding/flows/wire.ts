@@ -10,7 +10,9 @@
 import { ByteReader, ByteWriter } from "../../base/bytes.ts";
 import { type Result, fail, ok } from "../../base/result.ts";
 import { fromUtf8, utf8 } from "../../base/utf8.ts";
+import type { AffinityEntry } from "../../contracts/affinity.ts";
 import { type FlowPlan, bytesSame } from "../../linux/wire-conntrack.ts";
+import { type AffinityRefusal, readClients, writeClients } from "./wire-affinity.ts";
 
 export const PROTOCOL_VERSION = 1;
 /** A frame is never longer: what claims to be is not from us. */
@@ -48,6 +50,8 @@ export type Frame =
     }
   /** All batches up to this one are in the kernel. */
   | { readonly type: "ack"; readonly seq: number }
+  /** Clients of one service and family, beside the batches and without acknowledgement. */
+  | { readonly type: "affinity"; readonly entries: readonly AffinityEntry[] }
   | { readonly type: "alive" };
 
 export type FrameRefusal =
@@ -57,9 +61,10 @@ export type FrameRefusal =
   | "frame_rest"
   | "entry_flags"
   | "entry_service"
-  | "batch_too_long";
+  | "batch_too_long"
+  | AffinityRefusal;
 
-const TYPE = { hello: 1, services: 2, batch: 3, ack: 4, alive: 5 } as const;
+const TYPE = { hello: 1, services: 2, batch: 3, ack: 4, alive: 5, affinity: 6 } as const;
 const FLAG = { ended: 1, six: 2, udp: 4, masqueraded: 8, scaled: 16 } as const;
 const ALL_FLAGS = 31;
 
@@ -133,6 +138,12 @@ export function encodeFrame(frame: Frame, dictionary: ReadonlyMap<string, number
       );
     case "ack":
       return framed(TYPE.ack, (writer) => writer.u32(frame.seq));
+    case "affinity":
+      return framed(
+        TYPE.affinity,
+        (writer) => writeClients(writer, frame.entries),
+        32 + 14 * frame.entries.length,
+      );
     case "alive":
       return framed(TYPE.alive, () => undefined, 8);
   }
@@ -236,6 +247,10 @@ function readFrame(reader: ByteReader, services: readonly string[]): Result<Fram
     case TYPE.ack: {
       const seq = reader.u32();
       return seq === undefined ? fail("frame_short") : ok({ type: "ack", seq });
+    }
+    case TYPE.affinity: {
+      const entries = readClients(reader);
+      return entries.ok ? ok({ type: "affinity", entries: entries.value }) : entries;
     }
     case TYPE.alive:
       return ok({ type: "alive" });

@@ -159,6 +159,8 @@ export interface NftElement {
   readonly data?: Uint8Array | Verdict;
   /** Milliseconds; absent for the set's own. */
   readonly timeout?: number;
+  /** Milliseconds that are left of it; all of it where absent. Not compared. */
+  readonly expires?: number;
   readonly comment?: string;
   /** Stateful expressions beyond the set's counter, e.g. a connection limit. */
   readonly connlimit?: number;
