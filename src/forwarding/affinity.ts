@@ -1,20 +1,23 @@
 /** Writes into the kernel's memory of clients: what other nodes tell, and who may not stay with a backend any more. */
-import { ipFamily, ipFromBytes } from "../base/addresses.ts";
+import { ipBytes, ipFamily, ipFromBytes } from "../base/addresses.ts";
 import { bytesEqual } from "../base/bytes.ts";
 import type { AffinityEntry } from "../contracts/affinity.ts";
 import type { ForwardService } from "../contracts/site.ts";
-import type { NftElement, NftFamily } from "../linux/nftables/model.ts";
+import type { NftElement, NftFamily, NftSet } from "../linux/nftables/model.ts";
 import type { NftChange } from "../linux/nftables/diff.ts";
 import type { NftablesService } from "../linux/nftables/service.ts";
 import type { ElementRead } from "../linux/nftables/wire-objects.ts";
 import { affinityMap, affinitySet, backendData, clientKey } from "./policy-affinity.ts";
-import { FAMILIES, TABLE, type TableInput, serviceInputs } from "./policy.ts";
+import { connectionsMap, protocolsOf } from "./policy-direct.ts";
+import { ofFamily } from "./policy-service.ts";
+import { FAMILIES, TABLE, type TableInput, directDevices, directInputs, serviceInputs } from "./policy.ts";
 
 /** Backends that may keep clients, per service and family, as a text that changes with them. */
 export const keepersText = (input: TableInput): string =>
-  forEachMap(input)
-    .map(({ name, table, keepers }) => `${table} ${name} ${keepers.join(" ")}`)
-    .join("\n");
+  [
+    ...forEachMap(input).map(({ name, table, keepers }) => `${table} ${name} ${keepers.join(" ")}`),
+    ...connectionMaps(input).map(({ set, keepers }) => `${set.name} ${keepers.join(" ")}`),
+  ].join("\n");
 
 interface AffinityMap {
   readonly name: string;
@@ -43,12 +46,33 @@ function forEachMap(input: TableInput): AffinityMap[] {
   );
 }
 
+/** The connections of direct services, which end with their backend in the same way. */
+const connectionMaps = (input: TableInput): { readonly set: NftSet; readonly keepers: readonly string[] }[] =>
+  FAMILIES.flatMap(({ family }) =>
+    directInputs(input, family).flatMap(({ input: one, link }) => {
+      if (link === undefined || directDevices(input).length === 0) return [];
+      const keepers = ofFamily(one.pool, family).filter((backend) => backend.keepsClients);
+      const data = keepers.map(({ backend }) => ipBytes(backend.at.address).join("."));
+      return protocolsOf(one).map((protocol) => ({
+        set: connectionsMap(one.name, protocol, family),
+        keepers: data,
+      }));
+    }),
+  );
+
 /** Takes clients of backends that may keep none out of the kernel's memory; answers how many. */
 export async function forgetClients(nftables: NftablesService, input: TableInput): Promise<number> {
   let count = 0;
-  for (const { name, service, table, keepers } of forEachMap(input)) {
+  const maps = [
+    ...forEachMap(input).map(({ name, service, table, keepers }) => ({
+      table,
+      keepers,
+      set: affinityMap(name, service, table === "ip" ? 4 : 6),
+    })),
+    ...connectionMaps(input).map((one) => ({ ...one, table: "netdev" as const })),
+  ];
+  for (const { table, set, keepers } of maps) {
     const allowed = new Set(keepers);
-    const set = affinityMap(name, service, table === "ip" ? 4 : 6);
     // A packet that was on its way while we looked may have been remembered after we did.
     for (let round = 0; round < 3; round++) {
       const found = await nftables.elements({ family: table, table: TABLE }, set.name);

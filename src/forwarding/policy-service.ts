@@ -68,7 +68,7 @@ const MANY_SLOTS = 4093;
 /** Beyond so many backends in the site file, whether they take connections or not, shares would get coarse. */
 const FEW = 100;
 const isConsistent = (input: ServiceInput): boolean => CONSISTENT.has(input.service.forward.scheduler);
-const slotCount = (input: ServiceInput): number =>
+export const slotCount = (input: ServiceInput): number =>
   isConsistent(input) && ofFamily(input.pool, input.family).length > FEW ? MANY_SLOTS : MAGLEV_SLOTS;
 
 /** Which backend each slot leads to, by name; empty where nobody takes connections. */

@@ -1,8 +1,12 @@
-import type { IpPrefix } from "../base/addresses.ts";
 import { OperationalError, messageOf } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { type Clock, type MonotonicMs, type Timer, addTime, ms, timeSince } from "../base/time.ts";
-import type { BackendStatus, ForwardedCounters, ForwardedService } from "../contracts/forwarding.ts";
+import type {
+  BackendStatus,
+  ForwardedCounters,
+  ForwardedService,
+  LocalPrefix,
+} from "../contracts/forwarding.ts";
 import type { MetricSample } from "../contracts/metrics.ts";
 import type { Site } from "../contracts/site.ts";
 import { type NftChange, diffTables } from "../linux/nftables/diff.ts";
@@ -19,12 +23,14 @@ import { localPrefixes } from "./links.ts";
 import { type Memory, NO_MEMORY, type PoolDecision, backendKey, decide } from "./machine.ts";
 import { factsOf, leastWeights, needsCounts, sameWeights } from "./policy-weights.ts";
 import { LAST_SERVICE } from "./marks.ts";
-import { FAMILIES, TABLE, type TableInput, buildTables, forwarded } from "./policy.ts";
+import type { FrameLink } from "./policy-direct.ts";
+import { TABLE, TABLES, type TableInput, buildTables, forwarded, isDirect } from "./policy.ts";
 import type { FlowTable } from "./ports.ts";
 import { affinitySet } from "./policy-affinity.ts";
 import { Kept } from "./policy-kept.ts";
 import { recover } from "./recover.ts";
 import { ensureSettings } from "./settings.ts";
+import { Rtnetlink } from "../linux/rtnetlink.ts";
 
 export interface ForwarderOptions {
   readonly clock: Clock;
@@ -35,7 +41,7 @@ export interface ForwarderOptions {
   /** false: tables that others may change too, as on kernels before 6.9. */
   readonly ownTables?: boolean;
   /** Networks of this host; read from it by default. */
-  readonly prefixes?: () => readonly IpPrefix[];
+  readonly prefixes?: () => readonly LocalPrefix[];
   /** The kernel's memory of clients was lost with its table: what other nodes and the flows process know is wanted. */
   readonly clientsLost?: () => void;
 }
@@ -91,7 +97,9 @@ export class Forwarder {
   readonly #kept = new Kept();
   /** Backends that keep clients, as of the last time the memory of clients was gone through. */
   #keepers = "";
-  #prefixes: readonly IpPrefix[] | undefined;
+  #prefixes: readonly LocalPrefix[] | undefined;
+  /** Read only where a service is direct. */
+  #links: readonly FrameLink[] = [];
   /** Families whose kernel settings were seen to. */
   #set = "";
 
@@ -270,9 +278,9 @@ export class Forwarder {
 
   async #readAll(): Promise<void> {
     const found = new Map<NftFamily, NftTable>();
-    for (const { table } of FAMILIES) {
-      const read = await this.#nftables.read(table, TABLE);
-      if (read) found.set(table, read);
+    for (const family of TABLES) {
+      const read = await this.#nftables.read(family, TABLE);
+      if (read) found.set(family, read);
     }
     this.#installed = found;
   }
@@ -293,6 +301,7 @@ export class Forwarder {
       pools: new Map(pools.map((one) => [one.pool, one])),
       serviceIds: this.#serviceIds,
       prefixes: this.#prefixes,
+      links: this.#links,
       weights: this.#weights,
       owned: this.#owned,
     };
@@ -300,6 +309,7 @@ export class Forwarder {
   }
 
   async #converge(wanted: Wanted): Promise<void> {
+    if (this.#links.length === 0) this.#links = await this.#readLinks(wanted.site);
     const { input, memory } = this.#decide(wanted);
     await this.#install(input);
     const before = this.#input;
@@ -328,7 +338,7 @@ export class Forwarder {
   async #install(input: TableInput): Promise<number> {
     const tables = buildTables(input, this.#kept);
     const changes: NftChange[] = [];
-    for (const { table: family } of FAMILIES) {
+    for (const family of TABLES) {
       const desired = tables.find((one) => one.family === family);
       const current = this.#installed.get(family);
       if (desired) changes.push(...diffTables(current, desired));
@@ -351,7 +361,9 @@ export class Forwarder {
 
   /** With the first tables of a family; the check looks again (`#set` is empty then). */
   #ensureSettings(tables: readonly NftTable[]): void {
-    const families = new Set<4 | 6>(tables.map((one) => (one.family === "ip" ? 4 : 6)));
+    // What is sent on directly is not routed.
+    const routed = tables.filter((one) => one.family !== "netdev");
+    const families = new Set<4 | 6>(routed.map((one) => (one.family === "ip" ? 4 : 6)));
     const set = [...families].join(" ");
     if (set === this.#set) return;
     const settings = ensureSettings(families);
@@ -365,13 +377,24 @@ export class Forwarder {
     });
   }
 
-  #readPrefixes(): readonly IpPrefix[] {
+  #readPrefixes(): readonly LocalPrefix[] {
     return (this.#options.prefixes ?? localPrefixes)();
+  }
+
+  async #readLinks(site: Site): Promise<readonly FrameLink[]> {
+    if (!forwarded(site).some(([, service]) => isDirect(service))) return [];
+    const rtnetlink = Rtnetlink.open(this.#options.clock);
+    try {
+      const links = await rtnetlink.links();
+      return links.map(({ name, index, parent }) => ({ name, index, parent }));
+    } finally {
+      rtnetlink.close();
+    }
   }
 
   /** Rules get handles from the kernel; elements are as they were sent. */
   async #remember(tables: readonly NftTable[], changes: readonly NftChange[]): Promise<void> {
-    for (const { table: family } of FAMILIES) {
+    for (const family of TABLES) {
       const desired = tables.find((one) => one.family === family);
       if (!desired) {
         this.#installed.delete(family);
@@ -391,8 +414,15 @@ export class Forwarder {
   async #inspect(): Promise<void> {
     if (!this.#input || !this.#wanted) return;
     const prefixes = this.#readPrefixes();
-    const moved = JSON.stringify(prefixes) !== JSON.stringify(this.#prefixes);
+    const links = await this.#readLinks(this.#wanted.site);
+    const relinked = JSON.stringify(links) !== JSON.stringify(this.#links);
+    const moved = relinked || JSON.stringify(prefixes) !== JSON.stringify(this.#prefixes);
     if (moved) this.#prefixes = prefixes;
+    if (relinked) {
+      this.#links = links;
+      // A link that goes takes its place in a chain with it.
+      await this.#readAll();
+    }
     this.#set = "";
     if ((await this.#weigh(this.#input)) || this.#growing || moved) await this.#converge(this.#wanted);
     const input = this.#input;

@@ -504,6 +504,37 @@ const cases: readonly (readonly [string, (draft: Draft) => void, readonly (strin
     ],
   ],
   [
+    "direct server return",
+    (d) => {
+      const forward = { pool: "apps", mode: "direct", scheduler: "source" } as const;
+      d.services["web"] = { on: "edge", listen: ["10.0.0.1:80/tcp", "10.0.0.1:80-90/udp"], forward };
+    },
+    [],
+  ],
+  [
+    "direct server return with what needs a changed packet, or both halves of a connection",
+    (d) => {
+      const limits = { sourceConnections: 5 };
+      const affinity = { timeout: "30m" };
+      const forward = { pool: "apps", mode: "direct", scheduler: "smooth", masquerade: "10.0.0.4" } as const;
+      const on = "edge";
+      d.services["web"] = { on, listen: "10.0.0.1:443/tcp", forward: { ...forward, limits, affinity } };
+      d.services["more"] = {
+        on,
+        listen: "10.0.0.4:80/tcp",
+        forward: { pool: "apps", mode: "direct", flows: "hashed" },
+      };
+    },
+    [
+      /forward.scheduler: mode: direct is not possible with smooth/,
+      /forward.masquerade: mode: direct/,
+      /forward.affinity: mode: direct/,
+      /forward.limits: mode: direct/,
+      /web.forward.mode: backend app1 is at port 80, but its packets come to the port of 10.0.0.1:443\/tcp/,
+      /more.forward.flows: mode: direct is not possible with flows/,
+    ],
+  ],
+  [
     "hashed connections that every node can find by itself",
     (d) => {
       d.services["web"] = {

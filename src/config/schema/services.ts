@@ -63,6 +63,12 @@ const affinitySchema = z.strictObject({
 
 export const forwardSchema = z.strictObject({
   pool: name(),
+  mode: z
+    .enum(["nat", "direct"])
+    .default("nat")
+    .describe(
+      "nat: the destination is replaced by the backend's, and answers pass this node. direct: packets go to the backend's MAC address as they are, on a link that both are on, and the backend answers the client itself (direct server return, direct routing).",
+    ),
   scheduler: z
     .enum(["maglev", "source", "smooth", "least-connections"])
     .default("maglev")
@@ -155,4 +161,12 @@ export const serviceSchema = looseSchema
     if (service.proxy !== undefined && service.listen.some((one) => one.ports[1] - one.ports[0] > 31))
       issue("a proxy listens on 32 ports of a range at most", ["listen"]);
   })
-  .transform((service) => service as ForwardService | ProxyService);
+  .transform((service) => {
+    const { forward } = service;
+    // There is no connection to replicate.
+    const settled =
+      forward?.mode === "direct" && forward.flows === "replicated"
+        ? { ...service, forward: { ...forward, flows: "off" as const } }
+        : service;
+    return settled as ForwardService | ProxyService;
+  });

@@ -32,7 +32,8 @@ export type Verdict =
   | { readonly code: "accept" | "drop" | "return" | "continue" | "break" }
   | { readonly code: "jump" | "goto"; readonly chain: string };
 
-export type MetaKey = "mark" | "iif" | "oif" | "iifname" | "oifname" | "nfproto" | "l4proto" | "pkttype";
+export type MetaKey =
+  "protocol" | "mark" | "iif" | "oif" | "iifname" | "oifname" | "nfproto" | "l4proto" | "pkttype";
 export type CtKey =
   | "state"
   | "direction"
