@@ -66,7 +66,7 @@ describe.skipIf(!ready)("clients that stay with their backend", () => {
   const held = (node: "lb1" | "lb2", service: string): number =>
     [...lan.on(node, `nft list map ip nines affinity-${service}`).matchAll(/expires/g)].length;
   const active = (node: RealNode) =>
-    vi.waitFor(async () => expect((await node.status()).routers[0]?.state).toBe("active"), 20_000);
+    vi.waitFor(async () => expect((await node.status()).routers[0]?.state).toBe("active"), 60_000);
 
   beforeAll(async () => {
     keys = mkdtempSync(join(tmpdir(), "nines-keys-"));
@@ -90,9 +90,9 @@ describe.skipIf(!ready)("clients that stay with their backend", () => {
       await vi.waitFor(
         async () =>
           expect((await node.status()).flows?.peers).toMatchObject([{ sentAll: true, receivedAll: true }]),
-        { timeout: 20_000, interval: 200 },
+        { timeout: 60_000, interval: 200 },
       );
-  }, 90_000);
+  }, 150_000);
   afterAll(async () => {
     await a.cleanUp();
     await b.cleanUp();

@@ -104,7 +104,7 @@ describe.skipIf(!ready)("direct server return", () => {
     return JSON.parse(answer) as string[];
   };
   const active = (node: RealNode) =>
-    vi.waitFor(async () => expect((await node.status()).routers[0]?.state).toBe("active"), 20_000);
+    vi.waitFor(async () => expect((await node.status()).routers[0]?.state).toBe("active"), 60_000);
   const admin = async (node: RealNode, backend: Name, state: string) => {
     for (const name of ["apps", "apps6", "streams", "streams6", "names", "names6"])
       await node.ask("POST", "/v1/backends", { pool: name, backend, state });
@@ -154,8 +154,8 @@ END`,
     a.start("a");
     await active(a);
     b.start("b");
-    await vi.waitFor(async () => expect((await b.status()).routers[0]?.state).toBe("backup"), 20_000);
-  }, 90_000);
+    await vi.waitFor(async () => expect((await b.status()).routers[0]?.state).toBe("backup"), 60_000);
+  }, 150_000);
   afterAll(async () => {
     await a.cleanUp();
     await b.cleanUp();

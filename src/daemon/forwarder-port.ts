@@ -25,7 +25,7 @@ export async function forwarderPort(
     return without(error.message);
   }
   const served = forwarder;
-  const link = await ClientsLink.open(context, (entries) => void served.remember(entries));
+  const link = await ClientsLink.open(context, (entries) => served.remember(entries));
   clients = link;
   return {
     apply: (wanted, backends) => forwarder.apply(wanted, backends),

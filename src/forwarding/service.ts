@@ -30,6 +30,7 @@ import { affinitySet } from "./policy-affinity.ts";
 import { Kept } from "./policy-kept.ts";
 import { recover } from "./recover.ts";
 import { ensureSettings } from "./settings.ts";
+import { ToldClients } from "./told.ts";
 import { Rtnetlink } from "../linux/rtnetlink.ts";
 
 export interface ForwarderOptions {
@@ -95,6 +96,7 @@ export class Forwarder {
   #stopped = false;
   #generation = -1;
   readonly #kept = new Kept();
+  readonly #told: ToldClients;
   /** Backends that keep clients, as of the last time the memory of clients was gone through. */
   #keepers = "";
   #prefixes: readonly LocalPrefix[] | undefined;
@@ -107,6 +109,7 @@ export class Forwarder {
     this.#options = options;
     this.#nftables = nftables;
     this.#flows = options.flows ?? kernelFlows(options.clock);
+    this.#told = new ToldClients(options.clock, (entries) => this.#writeClients(entries));
   }
 
   /** Reads what an earlier process left in the kernel and changes nothing. Throws where it has no access. */
@@ -171,14 +174,19 @@ export class Forwarder {
     return count;
   }
 
-  /** Clients and their backends, as another node knows them. Settles when they are in the kernel. */
-  remember(entries: readonly AffinityEntry[]): Promise<void> {
+  /** Clients and their backends, as another node knows them. They reach the kernel soon. */
+  remember(entries: readonly AffinityEntry[]): void {
+    this.#told.add(entries);
+  }
+
+  #writeClients(entries: readonly AffinityEntry[]): Promise<void> {
     this.#running = this.#running.then(async () => {
       if (this.#stopped || this.#input === undefined || this.#problem !== "") return;
       try {
         const { written, refused } = await rememberClients(this.#nftables, this.#input, entries);
         this.#events.clientsLearned += written;
         this.#events.clientsRefused += refused;
+        if (!this.#owned && written > 0) this.#generation = await this.#nftables.generation();
       } catch (error) {
         // A map that somebody deleted: the check puts it back, and then asks for everything again.
         this.#options.log.warn({ event: "forwarding.clients_refused", reason: messageOf(error) });
@@ -216,6 +224,7 @@ export class Forwarder {
   /** `remove`: nothing of it stays in the kernel. Otherwise the kernel goes on forwarding. */
   async stop(remove: boolean): Promise<void> {
     this.#stopped = true;
+    this.#told.stop();
     this.#tick?.cancel();
     this.#check?.cancel();
     await this.#running;

@@ -33,16 +33,18 @@ const SHARE = 20;
 /** Clients that a peer is told per look, and that one message holds. */
 const PER_LOOK = 8192;
 const PER_MESSAGE = 2048;
-/** Clients kept per peer. */
-const MOST = 1_048_576;
+/** Between two messages to a brain that asked for everything: it may be more than the link can hold. */
+const PACE = ms(25);
 
 export class AffinityService implements AffinityEvents {
   readonly #options: AffinityOptions;
   readonly #nftables: NftablesService;
-  readonly #store = new AffinityStore(MOST);
+  readonly #store = new AffinityStore(0);
   readonly #count = { affinityTold: 0, affinityHeard: 0 };
   #timeouts: Timeouts = new Map();
   #timer: Timer | undefined;
+  #backlog: AffinityEntry[] = [];
+  #pace: Timer | undefined;
   #closed = false;
 
   private constructor(options: AffinityOptions) {
@@ -56,6 +58,9 @@ export class AffinityService implements AffinityEvents {
 
   configure(site: Site): void {
     this.#timeouts = replicatedAffinity(site);
+    const sizes = [...this.#timeouts.keys()].map((name) => site.services[name]?.forward?.affinity?.size ?? 0);
+    // Each service may be there in both families.
+    this.#store.limit(2 * sizes.reduce((sum, size) => sum + size, 0));
   }
   get counters(): Readonly<Record<string, number>> {
     return this.#timeouts.size === 0 ? {} : { ...this.#count, affinityDropped: this.#store.dropped };
@@ -67,7 +72,9 @@ export class AffinityService implements AffinityEvents {
   disconnected(peer: string): void {
     this.#store.disconnected(peer);
   }
-  received(peer: string, entries: readonly AffinityEntry[]): void {
+  received(peer: string, told: readonly AffinityEntry[]): void {
+    const entries = told.filter(({ service }) => this.#timeouts.has(service));
+    if (entries.length === 0) return;
     this.#count.affinityHeard += entries.length;
     this.#store.received(peer, entries, this.#options.clock.monotonic());
     this.#options.remember({ type: "affinity", entries });
@@ -75,14 +82,27 @@ export class AffinityService implements AffinityEvents {
 
   /** To a brain that has just come, or whose maps were lost. */
   again(): void {
-    const all = this.#store.all(this.#options.clock.monotonic());
-    for (let at = 0; at < all.length; at += PER_MESSAGE)
-      if (!this.#options.remember({ type: "affinity", entries: all.slice(at, at + PER_MESSAGE) })) return;
+    this.#backlog = this.#store.all(this.#options.clock.monotonic());
+    this.#pace?.cancel();
+    this.#sendBacklog();
+  }
+
+  #sendBacklog(): void {
+    const entries = this.#backlog.splice(0, PER_MESSAGE);
+    if (this.#closed || entries.length === 0) return;
+    if (!this.#options.remember({ type: "affinity", entries })) {
+      // It asks again when it is back.
+      this.#backlog = [];
+      return;
+    }
+    const { clock } = this.#options;
+    this.#pace = clock.setTimer(addTime(clock.monotonic(), PACE), () => this.#sendBacklog());
   }
 
   close(): void {
     this.#closed = true;
     this.#timer?.cancel();
+    this.#pace?.cancel();
     this.#nftables.close();
   }
 

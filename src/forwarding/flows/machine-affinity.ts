@@ -36,11 +36,16 @@ export class AffinityStore {
   /** Of peers that are away: for a kernel that lost its maps meanwhile. */
   readonly #away = new Map<string, Map<string, Known>>();
   /** Most clients that are kept per peer. */
-  readonly #most: number;
+  #most: number;
   /** Clients that were not kept since there were too many. */
   dropped = 0;
 
   constructor(most: number) {
+    this.#most = most;
+  }
+
+  /** Most clients that are kept per peer, from now on. */
+  limit(most: number): void {
     this.#most = most;
   }
 
