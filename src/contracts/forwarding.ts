@@ -1,4 +1,5 @@
 /** What the health room, the forwarder and the control API exchange about backends. */
+import type { IpPrefix } from "../base/addresses.ts";
 import type { DurationMs } from "../base/time.ts";
 
 /** What an operator asked for; kept over a restart where asked. */
@@ -17,6 +18,11 @@ export interface BackendStatus {
   /** Share of new connections after health and admin state; 0 takes none. */
   readonly effectiveWeight: number;
   readonly since: DurationMs;
+}
+
+/** A network that this host is on, and by which link. */
+export interface LocalPrefix extends IpPrefix {
+  readonly device?: string;
 }
 
 /** A backend as the forwarder of this node uses it in one service. */

@@ -13,8 +13,11 @@ import { peersOf, replicatedServices } from "../forwarding/flows/plan.ts";
 import { FlowsService, NICE } from "../forwarding/flows/service.ts";
 import { InstalledServices } from "../forwarding/flows/installed.ts";
 import { preferThread } from "../linux/realtime.ts";
+import type { BrainToFlows, FlowsToBrain } from "../contracts/affinity.ts";
+import { AffinityService } from "../forwarding/flows/affinity.ts";
 import { decodeRedundancy } from "./brain/messages.ts";
 import { runChild } from "./child.ts";
+import { clientsSocket, decodeFromBrain } from "./clients-link.ts";
 import { LinkClient } from "./link.ts";
 
 /** How often the site file and the kernel's tables are looked at for services that came or went. */
@@ -39,7 +42,24 @@ runChild(async (context) => {
   const address = site.nodes[node]?.address;
   if (address === undefined) throw new OperationalError("NOT_FOUND", `the site has no node "${node}"`);
   let report = (): void => undefined;
-  const service = FlowsService.open({
+  const brain = new LinkClient<FlowsToBrain, BrainToFlows>({
+    path: clientsSocket(runtime),
+    clock,
+    decode: decodeFromBrain,
+    message: () => affinity.again(),
+    // It asks by itself.
+    up: () => undefined,
+    down: () => undefined,
+  });
+  const affinity: AffinityService = AffinityService.open({
+    clock,
+    log,
+    reachable: () => service.reachable(),
+    tell: (peer, entries) => service.tellClients(peer, entries),
+    remember: (message) => brain.send(message),
+  });
+  affinity.configure(site);
+  const service: FlowsService = FlowsService.open({
     clock,
     log,
     site: site.site,
@@ -49,6 +69,7 @@ runChild(async (context) => {
     peers: peersOf(site, node),
     delay: settings.delay,
     changed: () => report(),
+    affinity,
     tls: await readSiteKeys(context.site, settings.keys, node),
   });
 
@@ -79,6 +100,7 @@ runChild(async (context) => {
         log.warn({ event: "flows.site_unusable", reason }),
       );
       reconfigure();
+      affinity.configure(site);
     }
     const services: readonly ReplicatedService[] = replicatedServices(site, await installed.ids());
     const now = JSON.stringify(services);
@@ -117,15 +139,18 @@ runChild(async (context) => {
     // What was active stays so until the process says otherwise: its addresses stay as well.
     down: () => undefined,
   });
-  report = () => void link.send({ type: "flows", report: reportOf(service) });
+  report = () => void link.send({ type: "flows", report: reportOf(service, affinity) });
   const keepReporting = (): void => {
     report();
     clock.setTimer(addTime(clock.monotonic(), REPORT_EVERY), keepReporting);
   };
   link.start();
+  brain.start();
   context.onStop(async (mode) => {
     if (mode === "orphaned") await service.flush(ORPHAN_FLUSH);
     link.stop();
+    brain.stop();
+    affinity.close();
     await service.close();
     installed.close();
   });
@@ -134,7 +159,7 @@ runChild(async (context) => {
   context.ready();
 });
 
-function reportOf(service: FlowsService): FlowsReport {
+function reportOf(service: FlowsService, affinity: AffinityService): FlowsReport {
   const { peers, flows, counters } = service.status;
   return {
     peers: Object.entries(peers).map(([name, peer]) => ({
@@ -153,7 +178,7 @@ function reportOf(service: FlowsService): FlowsReport {
     })),
     own: flows.own,
     others: flows.others,
-    counters,
+    counters: { ...counters, ...affinity.counters },
   };
 }
 

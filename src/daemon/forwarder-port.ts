@@ -3,16 +3,19 @@ import type { Site } from "../contracts/site.ts";
 import { Forwarder } from "../forwarding/service.ts";
 import { missingCapabilities } from "../linux/capabilities.ts";
 import type { ChildContext } from "./child.ts";
+import { ClientsLink } from "./clients-link.ts";
 import type { ForwarderPort } from "./ports.ts";
 
 /** The forwarding room for the brain. */
 export async function forwarderPort(
-  { clock, log, node }: Pick<ChildContext, "clock" | "log" | "node">,
+  context: Pick<ChildContext, "clock" | "log" | "node" | "runtime" | "successor">,
   site: Site,
 ): Promise<ForwarderPort> {
+  const { clock, log, node } = context;
   let forwarder: Forwarder;
+  let clients: ClientsLink | undefined;
   try {
-    forwarder = await Forwarder.open({ clock, log, node });
+    forwarder = await Forwarder.open({ clock, log, node, clientsLost: () => clients?.again() });
   } catch (error) {
     // A site that forwards nothing needs none of this, nor the rights for it.
     const needed = Object.values(site.services).some((service) => service.forward !== undefined);
@@ -21,6 +24,9 @@ export async function forwarderPort(
     log.warn({ event: "forwarding.unavailable", reason: error.message });
     return without(error.message);
   }
+  const served = forwarder;
+  const link = await ClientsLink.open(context, (entries) => served.remember(entries));
+  clients = link;
   return {
     apply: (wanted, backends) => forwarder.apply(wanted, backends),
     problem: () => forwarder.problem(),
@@ -32,7 +38,10 @@ export async function forwarderPort(
       await forwarder.settled();
       return forwarder.kill(pool, backend);
     },
-    stop: (remove) => forwarder.stop(remove),
+    stop: (remove) => {
+      link.close();
+      return forwarder.stop(remove);
+    },
   };
 }
 

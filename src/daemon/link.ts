@@ -143,6 +143,7 @@ export async function listenUnix(
 export async function serveLinks<Out, In>(
   path: string,
   accept: (link: JsonLink<Out, In>) => LinkHandlers<In>,
+  options: { replace?: boolean } = {},
 ): Promise<Server> {
   const server = createServer((socket) => {
     let handlers: LinkHandlers<In> | undefined;
@@ -153,7 +154,7 @@ export async function serveLinks<Out, In>(
     });
     handlers = accept(link);
   });
-  await listenUnix(server, path);
+  await listenUnix(server, path, options);
   return server;
 }
 

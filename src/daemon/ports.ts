@@ -54,7 +54,7 @@ export interface BrainPorts {
     changed: () => void,
   ): HealthPort | Promise<HealthPort>;
   forwarder(
-    context: Pick<ChildContext, "clock" | "log" | "node">,
+    context: Pick<ChildContext, "clock" | "log" | "node" | "runtime" | "successor">,
     site: Site,
   ): ForwarderPort | Promise<ForwarderPort>;
 }

@@ -1,7 +1,7 @@
 import type { ForwardedCounters } from "../contracts/forwarding.ts";
 import type { MetricSample } from "../contracts/metrics.ts";
 import { readHostU32 } from "../linux/nftables/expressions.ts";
-import type { NftTable } from "../linux/nftables/model.ts";
+import type { NftSet, NftTable } from "../linux/nftables/model.ts";
 import type { NftablesService } from "../linux/nftables/service.ts";
 import { LAST_SERVICE } from "./marks.ts";
 import { TABLE, type TableInput } from "./policy.ts";
@@ -29,6 +29,10 @@ export class Counters {
   ): Promise<void> {
     const names = new Map([...input.serviceIds].map(([name, id]) => [id, name]));
     for (const { family, sets } of tables.values()) {
+      if (family === "netdev") {
+        await this.#collectDirect(nftables, sets);
+        continue;
+      }
       for (const { name } of sets) {
         const traffic = name === "traffic" || name === "traffic-ranges";
         if (name !== "connections" && !traffic) continue;
@@ -46,6 +50,21 @@ export class Counters {
             this.#set(at, out ? "bytesOut" : "bytesIn", from, bytes);
           } else this.#set(at, "connections", from, packets);
         }
+      }
+    }
+  }
+
+  /** Of direct services only the first packets of connections are told apart by backend: those that were hashed. */
+  async #collectDirect(nftables: NftablesService, sets: readonly NftSet[]): Promise<void> {
+    for (const { name } of sets) {
+      const service = /^slots-([^.]+)/.exec(name)?.[1];
+      if (service === undefined) continue;
+      for (const element of await nftables.elements({ family: "netdev", table: TABLE }, name)) {
+        const backend = element.comment ?? "";
+        const at = `${service}\n${backend}`;
+        this.#rows.set(at, { service, backend });
+        const from = `${name} ${element.key.join(".")}`;
+        this.#set(at, "connections", from, Number(element.packets ?? 0n));
       }
     }
   }

@@ -1,11 +1,17 @@
 /** Pure: why services forward as they do. */
 import { formatIpPort, ipFamily } from "../base/addresses.ts";
+import { formatDuration } from "../base/units.ts";
 import type { ForwardedService } from "../contracts/forwarding.ts";
-import { FAMILIES, type TableInput, forwarded, serviceInputs } from "./policy.ts";
+import { directNotes } from "./policy-direct.ts";
+import { FAMILIES, type TableInput, directInputs, forwarded, serviceInputs } from "./policy.ts";
 import { keepsPort, ofFamily, showListen, slotsOf } from "./policy-service.ts";
 
 export function explainServices(input: TableInput): ForwardedService[] {
-  const perFamily = FAMILIES.flatMap(({ family }) => serviceInputs(input, family));
+  const direct = FAMILIES.flatMap(({ family }) => directInputs(input, family));
+  const perFamily = [
+    ...FAMILIES.flatMap(({ family }) => serviceInputs(input, family)),
+    ...direct.map((one) => one.input),
+  ];
   return forwarded(input.site).map(([name, service]): ForwardedService => {
     const inputs = perFamily.filter((one) => one.name === name);
     const pool = input.pools.get(service.forward.pool);
@@ -26,6 +32,13 @@ export function explainServices(input: TableInput): ForwardedService[] {
         }
       }
     }
+    for (const { input: one, link } of direct)
+      if (one.name === name) notes.push(...directNotes(one, link, input.prefixes));
+    const { affinity } = service.forward;
+    if (affinity !== undefined)
+      notes.push(
+        `a client stays with its backend for ${formatDuration(affinity.timeout)} after its last new connection, in drain as well`,
+      );
     const rejecting = [...shares.values()].every((share) => share === 0);
     return {
       service: name,

@@ -91,6 +91,8 @@ describe.skipIf(!canNamespace("nft"))("the forwarder with real packets", () => {
       foreignBits: [0x00abc000],
       ownBits: [0x4e000000],
       masked: ["10.2.0.1"],
+      // Each node has a half of the ports.
+      shares: ["lb1 lower", "lb2 upper"],
       survived: true,
       udpMoved: true,
       killed: true,
@@ -109,12 +111,18 @@ describe.skipIf(!canNamespace("nft"))("the forwarder with real packets", () => {
 
   it("schedules in turn and by source, keeps backups back and clients within their limits", async () => {
     const scenario = new URL("testing/schedulers-scenario.ts", import.meta.url);
-    const seen = await runScenario<Record<string, Tally> & { reasons: string[]; problem: string }>(scenario);
+    const seen = await runScenario<
+      Record<string, Tally> & { reasons: string[]; problem: string; transactions: number }
+    >(scenario);
     // One address, one backend.
     expect(Object.values(seen["source"] ?? {})).toEqual([20]);
     // Exact shares of 2:1, and nothing for the backup.
     expect(seen["smooth"]).toEqual({ b1: 20, b2: 10 });
     expect(backends(seen["least"] ?? {})).toEqual(["b1", "b2"]);
+    expect(seen["held"]).toEqual({ b1: 12 });
+    expect(seen["fewest"]?.["b2"]).toBeGreaterThan(7);
+    expect(seen["young"]).toEqual({ b1: 20, b2: 2 });
+    expect(seen.transactions).toBe(1);
     expect(sum(seen["few"] ?? {}) - (seen["few"]?.["closed"] ?? 0)).toBe(5);
     // Two backends, four connections each, whichever the hash prefers; the rest is refused, and so over IPv6.
     expect(seen["full"]).toEqual({ b1: 4, b2: 4, closed: 22 });

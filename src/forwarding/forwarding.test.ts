@@ -339,11 +339,26 @@ describe("tables made of kept parts", () => {
         turns: {
           on: "edge",
           listen: "10.0.0.1:8080-8090/tcp",
-          forward: { pool: "apps", scheduler: "smooth", masquerade: "10.2.0.1" },
+          forward: {
+            pool: "apps",
+            scheduler: "smooth",
+            masquerade: "10.2.0.1",
+            affinity: { timeout: "30m" },
+          },
+        },
+        direct: {
+          on: "edge",
+          listen: ["10.0.0.1:81/tcp", "[fd00::1]:81/udp"],
+          forward: { pool: "apps", mode: "direct" },
         },
       },
     }),
   );
+  const prefixes = [
+    { address: ip("10.2.0.0"), length: 24, device: "eth0" },
+    { address: ip("fd02::"), length: 64, device: "eth0" },
+  ];
+  const links = [{ name: "eth0", index: 2, parent: undefined }];
   /** Quicker to compare than objects. Elements of a set have no order. */
   const text = (value: unknown): string =>
     JSON.stringify(value, (_key, one: unknown) =>
@@ -382,9 +397,10 @@ describe("tables made of kept parts", () => {
     let before: readonly NftTable[] = [];
     for (const [number, down] of steps) {
       const site = sites.at(number) ?? makeSite();
-      const wanted = { ...input(site, down, ids), prefixes: [] };
+      const wanted = { ...input(site, down, ids), prefixes, links };
       ids = new Map(wanted.serviceIds);
       const made = buildTables(wanted, kept);
+      expect(made.map((one) => one.family)).toEqual(["ip", "ip6", "netdev"]);
       expect(text(made) === text(buildTables(wanted))).toBe(true);
       for (const table of made) {
         const old = before.find((one) => one.family === table.family);

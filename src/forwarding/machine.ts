@@ -28,6 +28,8 @@ export interface BackendDecision {
   readonly backend: Backend;
   /** Share of new connections relative to the others; 0 takes none. */
   readonly weight: number;
+  /** Clients with affinity to it may go on with it: also in drain and with weight 0, not when down or in maintenance. */
+  readonly keepsClients: boolean;
   readonly reason: string;
 }
 
@@ -127,7 +129,13 @@ function decidePool(
                 : one.health === "unknown"
                   ? "health unknown, was out before"
                   : "unhealthy";
-      return { name: one.name, backend: one.backend, weight: takes ? one.weight : 0, reason: why };
+      return {
+        name: one.name,
+        backend: one.backend,
+        weight: takes ? one.weight : 0,
+        keepsClients: takes || (one.up && one.admin !== "maintenance"),
+        reason: why,
+      };
     }),
   };
 }

@@ -25,6 +25,7 @@ import {
 } from "../linux/nftables/model.ts";
 import type { BackendDecision, PoolDecision } from "./machine.ts";
 import { MARK_MASK, serviceMark } from "./marks.ts";
+import { affinityParts } from "./policy-affinity.ts";
 
 export const PROTOCOLS = { tcp: 6, udp: 17 } as const;
 export const addressType = (family: Family): NftType => (family === 4 ? "ipv4" : "ipv6");
@@ -67,7 +68,7 @@ const MANY_SLOTS = 4093;
 /** Beyond so many backends in the site file, whether they take connections or not, shares would get coarse. */
 const FEW = 100;
 const isConsistent = (input: ServiceInput): boolean => CONSISTENT.has(input.service.forward.scheduler);
-const slotCount = (input: ServiceInput): number =>
+export const slotCount = (input: ServiceInput): number =>
   isConsistent(input) && ofFamily(input.pool, input.family).length > FEW ? MANY_SLOTS : MAGLEV_SLOTS;
 
 /** Which backend each slot leads to, by name; empty where nobody takes connections. */
@@ -86,6 +87,8 @@ export interface ServiceParts {
   readonly chains: readonly NftChain[];
   /** Of the forward hook, where the choice has been made. */
   readonly forward: readonly NftRule[];
+  /** Of postrouting, for the first packet of a connection. */
+  readonly remember: readonly NftRule[];
 }
 
 /** Everything of one service in one family's table. Elements that `before` has alike are the same objects. */
@@ -93,18 +96,21 @@ export function serviceParts(input: ServiceInput, before?: ServiceParts): Servic
   const slots = slotsOf(input);
   const chains = new Map<string, Listen>();
   for (const listen of input.listen) chains.set(chainOf(input.name, listen), listen);
+  const affinity = affinityParts(input.name, input.service, input.family, input.id);
   if (slots.length === 0) {
-    const rules = [...markRules(input), ...rejectRules(input.family)];
-    return { sets: [], chains: [...chains.keys()].map((name) => ({ name, rules })), forward: [] };
+    // Backends in drain keep their clients.
+    const rules = [...markRules(input), ...affinity.rules, ...rejectRules(input.family)];
+    const { sets, remember } = affinity;
+    return { sets, chains: [...chains.keys()].map((name) => ({ name, rules })), forward: [], remember };
   }
   const takers = ofFamily(input.pool, input.family).filter((one) => one.weight > 0);
   const limits = limitParts(input);
   const full = fullParts(input);
-  const sets: NftSet[] = [...limits.sets, ...full.sets];
+  const sets: NftSet[] = [...limits.sets, ...full.sets, ...affinity.sets];
   const built: NftChain[] = [];
   for (const [name, listen] of chains) {
     const kept = takers.filter((one) => keepsPort(listen, one));
-    const rules = [...limits.rules, ...markRules(input)];
+    const rules = [...limits.rules, ...markRules(input), ...affinity.rules];
     if (kept.length > 0) {
       const set = slotSet(input, `keep-${input.name}.${listen.ports[0]}`, slots, kept, false, before);
       sets.push(set);
@@ -115,7 +121,8 @@ export function serviceParts(input: ServiceInput, before?: ServiceParts): Servic
   }
   if (built.some((chain) => chain.rules.some((rule) => rule.comment === CHOOSE)))
     sets.push(slotSet(input, `slots-${input.name}`, slots, takers, true, before));
-  return { sets, chains: [...built, ...limits.chains, ...full.chains], forward: full.rules };
+  const { remember } = affinity;
+  return { sets, chains: [...built, ...limits.chains, ...full.chains], forward: full.rules, remember };
 }
 
 /** What the flows room listens for: destroy and assured (bits of enum ip_conntrack_events). */

@@ -9,8 +9,9 @@
  * No packet mark is read or written: the choice lives in registers within one rule, so that others' marks and
  * routing rules by mark are left alone.
  */
-import { type Family, type IpPrefix, ipBytes, ipFamily } from "../base/addresses.ts";
+import { type Family, ipBytes, ipFamily } from "../base/addresses.ts";
 import { hashName } from "../balancing/hash.ts";
+import type { LocalPrefix } from "../contracts/forwarding.ts";
 import type { ForwardService, Listen, Site } from "../contracts/site.ts";
 import {
   concat,
@@ -36,6 +37,7 @@ import type {
 import type { Ids } from "./ids.ts";
 import { type PoolDecision, backendKey } from "./machine.ts";
 import { MARK_MASK, MARK_SIGNATURE, SIGNATURE_MASK, serviceMark } from "./marks.ts";
+import { type FrameLink, directLink, directTable, reachable } from "./policy-direct.ts";
 import { Kept } from "./policy-kept.ts";
 import { natParts } from "./policy-nat.ts";
 import {
@@ -62,12 +64,17 @@ export interface TableInput {
   readonly node: string;
   readonly pools: ReadonlyMap<string, PoolDecision>;
   readonly serviceIds: Ids;
-  readonly prefixes: readonly IpPrefix[];
+  readonly prefixes: readonly LocalPrefix[];
+  /** Needed where a service is direct. */
+  readonly links?: readonly FrameLink[];
   /** Weights by service and backend that replace the pool's: least connections. */
   readonly weights?: ReadonlyMap<string, ReadonlyMap<string, number>>;
   /** The kernel has persistent tables with an owner. */
   readonly owned: boolean;
 }
+
+/** Families of tables, in the order in which they are read and written. */
+export const TABLES: readonly NftFamily[] = ["ip", "ip6", "netdev"];
 
 /** The seed of a site's hashes: nodes with the same site agree, and a reload does not change it. */
 export const siteSeed = (site: string): number => hashName(`site/${site}`, 0x6e696e65);
@@ -78,7 +85,24 @@ export const forwarded = (site: Site): [string, ForwardService][] =>
     service.forward === undefined ? [] : [[name, service]],
   );
 
-export function serviceInputs(input: TableInput, family: Family): ServiceInput[] {
+export const isDirect = (service: ForwardService): boolean => service.forward.mode === "direct";
+
+/** Services whose connections are translated. */
+export const serviceInputs = (input: TableInput, family: Family): ServiceInput[] =>
+  inputsOf(input, family).filter((one) => !isDirect(one.service));
+/** Services whose packets are sent on as they are, with the link that leads to the backends. */
+export const directInputs = (
+  input: TableInput,
+  family: Family,
+): { readonly input: ServiceInput; readonly link: FrameLink | undefined }[] =>
+  inputsOf(input, family)
+    .filter((one) => isDirect(one.service))
+    .map((one) => {
+      const link = directLink(one, input.prefixes, input.links ?? []);
+      return { input: reachable(one, link, input.prefixes), link };
+    });
+
+function inputsOf(input: TableInput, family: Family): ServiceInput[] {
   const seed = siteSeed(input.site.site);
   return forwarded(input.site).flatMap(([name, service]): ServiceInput[] => {
     const listen = service.listen.filter((one) => ipFamily(one.address) === family);
@@ -95,8 +119,40 @@ export function buildTables(input: TableInput, kept: Kept = new Kept()): NftTabl
     const services = serviceInputs(input, family);
     return services.length === 0 ? [] : [buildTable(input, family, table, services, kept)];
   });
+  const direct = buildDirect(input, kept);
+  if (direct !== undefined) tables.push(direct);
   kept.sweep();
   return tables;
+}
+
+/** Interfaces on which frames to the addresses of direct services come in, virtual MAC addresses included. */
+export function directDevices({ site, node, links = [] }: TableInput): string[] {
+  const found = new Set<string>();
+  for (const [, service] of forwarded(site)) {
+    if (!isDirect(service)) continue;
+    for (const member of site.virtualRouters[service.on]?.members ?? []) {
+      const name = typeof member.interface === "string" ? member.interface : member.interface[node];
+      const parent = links.find((one) => one.name === name);
+      if (parent === undefined) continue;
+      found.add(parent.name);
+      for (const one of links)
+        if (one.parent === parent.index && /^v[46]-\d+-\d+$/.test(one.name)) found.add(one.name);
+    }
+  }
+  return [...found].sort();
+}
+
+function buildDirect(input: TableInput, kept: Kept): NftTable | undefined {
+  const all = FAMILIES.flatMap(({ family }) => directInputs(input, family));
+  if (all.length === 0) return undefined;
+  const weights = all.flatMap(({ input: { pool } }) => pool.backends.map((one) => one.weight));
+  const of = [input.site, input.serviceIds, input.prefixes, input.links, ...weights];
+  return kept.part("direct", of, () => {
+    const services = all.flatMap(({ input: one, link }) =>
+      link === undefined ? [] : [{ input: one, link }],
+    );
+    return directTable({ services, devices: directDevices(input), owned: input.owned }, TABLE);
+  });
 }
 
 function buildTable(
@@ -140,7 +196,11 @@ function buildTable(
         ...guard.rules,
       ]),
       // Before others' source NAT, which would end the search for a rule.
-      base("postrouting", "nat", "postrouting", 99, [...count.connections, ...nat.rules]),
+      base("postrouting", "nat", "postrouting", 99, [
+        ...count.connections,
+        ...parts.flatMap((one) => one.remember),
+        ...nat.rules,
+      ]),
       base("count", "filter", "forward", 0, [...parts.flatMap((one) => one.forward), ...count.rules]),
       ...(family === 4 ? [base("redirects", "filter", "output", 0, [noRedirects])] : []),
     ],

@@ -17,6 +17,15 @@ export function recover(tables: readonly NftTable[]): Recovered {
   const taking = new Set<string>();
   const known = new Set<string>();
   for (const table of tables) {
+    if (table.family === "netdev") {
+      for (const { name, elements } of table.sets)
+        for (const { comment } of elements.values()) {
+          if (comment === undefined || !/^(?:slots-|members\.)/.test(name)) continue;
+          known.add(comment);
+          if (name.startsWith("slots-")) taking.add(comment);
+        }
+      continue;
+    }
     for (const chain of table.chains) {
       // The part after a dot tells the chains of a service's port ranges apart.
       const name = /^service-([^.]+)/.exec(chain.name)?.[1];

@@ -1,13 +1,19 @@
-import type { IpPrefix } from "../base/addresses.ts";
 import { OperationalError, messageOf } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { type Clock, type MonotonicMs, type Timer, addTime, ms, timeSince } from "../base/time.ts";
-import type { BackendStatus, ForwardedCounters, ForwardedService } from "../contracts/forwarding.ts";
+import type {
+  BackendStatus,
+  ForwardedCounters,
+  ForwardedService,
+  LocalPrefix,
+} from "../contracts/forwarding.ts";
 import type { MetricSample } from "../contracts/metrics.ts";
 import type { Site } from "../contracts/site.ts";
 import { type NftChange, diffTables } from "../linux/nftables/diff.ts";
 import type { NftFamily, NftTable } from "../linux/nftables/model.ts";
 import { NftablesService, probePersist } from "../linux/nftables/service.ts";
+import type { AffinityEntry } from "../contracts/affinity.ts";
+import { forgetClients, keepersText, rememberClients } from "./affinity.ts";
 import { Counters, counterSamples } from "./counters.ts";
 import { cutsAfter, cutsFor } from "./cuts.ts";
 import { explainServices } from "./explain.ts";
@@ -17,11 +23,15 @@ import { localPrefixes } from "./links.ts";
 import { type Memory, NO_MEMORY, type PoolDecision, backendKey, decide } from "./machine.ts";
 import { factsOf, leastWeights, needsCounts, sameWeights } from "./policy-weights.ts";
 import { LAST_SERVICE } from "./marks.ts";
-import { FAMILIES, TABLE, type TableInput, buildTables, forwarded } from "./policy.ts";
+import type { FrameLink } from "./policy-direct.ts";
+import { TABLE, TABLES, type TableInput, buildTables, forwarded, isDirect } from "./policy.ts";
 import type { FlowTable } from "./ports.ts";
+import { affinitySet } from "./policy-affinity.ts";
 import { Kept } from "./policy-kept.ts";
 import { recover } from "./recover.ts";
 import { ensureSettings } from "./settings.ts";
+import { ToldClients } from "./told.ts";
+import { Rtnetlink } from "../linux/rtnetlink.ts";
 
 export interface ForwarderOptions {
   readonly clock: Clock;
@@ -32,7 +42,9 @@ export interface ForwarderOptions {
   /** false: tables that others may change too, as on kernels before 6.9. */
   readonly ownTables?: boolean;
   /** Networks of this host; read from it by default. */
-  readonly prefixes?: () => readonly IpPrefix[];
+  readonly prefixes?: () => readonly LocalPrefix[];
+  /** The kernel's memory of clients was lost with its table: what other nodes and the flows process know is wanted. */
+  readonly clientsLost?: () => void;
 }
 
 /** Changes within this time go to the kernel in one transaction. */
@@ -56,7 +68,17 @@ export class Forwarder {
   readonly #nftables: NftablesService;
   readonly #flows: FlowTable;
   readonly #counters = new Counters();
-  readonly #events = { transactions: 0, changes: 0, repairs: 0, refused: 0, settings: 0, cut: 0 };
+  readonly #events = {
+    transactions: 0,
+    changes: 0,
+    repairs: 0,
+    refused: 0,
+    settings: 0,
+    cut: 0,
+    clientsForgotten: 0,
+    clientsLearned: 0,
+    clientsRefused: 0,
+  };
   #owned = false;
   #wanted: Wanted | undefined;
   #installed = new Map<NftFamily, NftTable>();
@@ -74,7 +96,12 @@ export class Forwarder {
   #stopped = false;
   #generation = -1;
   readonly #kept = new Kept();
-  #prefixes: readonly IpPrefix[] | undefined;
+  readonly #told: ToldClients;
+  /** Backends that keep clients, as of the last time the memory of clients was gone through. */
+  #keepers = "";
+  #prefixes: readonly LocalPrefix[] | undefined;
+  /** Read only where a service is direct. */
+  #links: readonly FrameLink[] = [];
   /** Families whose kernel settings were seen to. */
   #set = "";
 
@@ -82,6 +109,7 @@ export class Forwarder {
     this.#options = options;
     this.#nftables = nftables;
     this.#flows = options.flows ?? kernelFlows(options.clock);
+    this.#told = new ToldClients(options.clock, (entries) => this.#writeClients(entries));
   }
 
   /** Reads what an earlier process left in the kernel and changes nothing. Throws where it has no access. */
@@ -146,6 +174,27 @@ export class Forwarder {
     return count;
   }
 
+  /** Clients and their backends, as another node knows them. They reach the kernel soon. */
+  remember(entries: readonly AffinityEntry[]): void {
+    this.#told.add(entries);
+  }
+
+  #writeClients(entries: readonly AffinityEntry[]): Promise<void> {
+    this.#running = this.#running.then(async () => {
+      if (this.#stopped || this.#input === undefined || this.#problem !== "") return;
+      try {
+        const { written, refused } = await rememberClients(this.#nftables, this.#input, entries);
+        this.#events.clientsLearned += written;
+        this.#events.clientsRefused += refused;
+        if (!this.#owned && written > 0) this.#generation = await this.#nftables.generation();
+      } catch (error) {
+        // A map that somebody deleted: the check puts it back, and then asks for everything again.
+        this.#options.log.warn({ event: "forwarding.clients_refused", reason: messageOf(error) });
+      }
+    });
+    return this.#running;
+  }
+
   /** Why each service forwards as it does. */
   explain(): ForwardedService[] {
     return this.#input ? explainServices(this.#input) : [];
@@ -175,6 +224,7 @@ export class Forwarder {
   /** `remove`: nothing of it stays in the kernel. Otherwise the kernel goes on forwarding. */
   async stop(remove: boolean): Promise<void> {
     this.#stopped = true;
+    this.#told.stop();
     this.#tick?.cancel();
     this.#check?.cancel();
     await this.#running;
@@ -228,16 +278,18 @@ export class Forwarder {
   #say(problem: string): void {
     if (problem === this.#problem) return;
     const { log } = this.#options;
-    if (problem === "") log.info({ event: "forwarding.recovered", reason: "the kernel accepted the tables" });
-    else log.error({ event: "forwarding.refused", reason: problem });
+    if (problem === "") {
+      log.info({ event: "forwarding.recovered", reason: "the kernel accepted the tables" });
+      this.#options.clientsLost?.();
+    } else log.error({ event: "forwarding.refused", reason: problem });
     this.#problem = problem;
   }
 
   async #readAll(): Promise<void> {
     const found = new Map<NftFamily, NftTable>();
-    for (const { table } of FAMILIES) {
-      const read = await this.#nftables.read(table, TABLE);
-      if (read) found.set(table, read);
+    for (const family of TABLES) {
+      const read = await this.#nftables.read(family, TABLE);
+      if (read) found.set(family, read);
     }
     this.#installed = found;
   }
@@ -258,6 +310,7 @@ export class Forwarder {
       pools: new Map(pools.map((one) => [one.pool, one])),
       serviceIds: this.#serviceIds,
       prefixes: this.#prefixes,
+      links: this.#links,
       weights: this.#weights,
       owned: this.#owned,
     };
@@ -265,6 +318,7 @@ export class Forwarder {
   }
 
   async #converge(wanted: Wanted): Promise<void> {
+    if (this.#links.length === 0) this.#links = await this.#readLinks(wanted.site);
     const { input, memory } = this.#decide(wanted);
     await this.#install(input);
     const before = this.#input;
@@ -272,6 +326,11 @@ export class Forwarder {
     this.#memory = memory;
     if (before?.site !== input.site) this.#known = new Set([...this.#known, ...allKeys(input.pools)]);
     const { log } = this.#options;
+    const keepers = keepersText(input);
+    if (keepers !== this.#keepers) {
+      this.#events.clientsForgotten += await forgetClients(this.#nftables, input);
+      this.#keepers = keepers;
+    }
     const cuts = cutsAfter(before, input);
     if (cuts.length > 0) {
       const count = await this.#flows.cut(cuts);
@@ -288,7 +347,7 @@ export class Forwarder {
   async #install(input: TableInput): Promise<number> {
     const tables = buildTables(input, this.#kept);
     const changes: NftChange[] = [];
-    for (const { table: family } of FAMILIES) {
+    for (const family of TABLES) {
       const desired = tables.find((one) => one.family === family);
       const current = this.#installed.get(family);
       if (desired) changes.push(...diffTables(current, desired));
@@ -297,11 +356,13 @@ export class Forwarder {
     if (changes.some((one) => one.op === "delete-elements" && one.set.counter) && this.#input)
       await this.#counters.collect(this.#nftables, this.#installed, this.#input);
     await this.#nftables.apply(changes);
+    const lost = changes.some((one) => one.op === "add-set" && one.set.name.startsWith(affinitySet("")));
     if (changes.length > 0) {
       this.#events.transactions++;
       this.#events.changes += changes.length;
       await this.#remember(tables, changes);
     }
+    if (lost || this.#input === undefined) this.#options.clientsLost?.();
     this.#ensureSettings(tables);
     if (!this.#owned) this.#generation = await this.#nftables.generation();
     return changes.length;
@@ -309,7 +370,9 @@ export class Forwarder {
 
   /** With the first tables of a family; the check looks again (`#set` is empty then). */
   #ensureSettings(tables: readonly NftTable[]): void {
-    const families = new Set<4 | 6>(tables.map((one) => (one.family === "ip" ? 4 : 6)));
+    // What is sent on directly is not routed.
+    const routed = tables.filter((one) => one.family !== "netdev");
+    const families = new Set<4 | 6>(routed.map((one) => (one.family === "ip" ? 4 : 6)));
     const set = [...families].join(" ");
     if (set === this.#set) return;
     const settings = ensureSettings(families);
@@ -323,13 +386,24 @@ export class Forwarder {
     });
   }
 
-  #readPrefixes(): readonly IpPrefix[] {
+  #readPrefixes(): readonly LocalPrefix[] {
     return (this.#options.prefixes ?? localPrefixes)();
+  }
+
+  async #readLinks(site: Site): Promise<readonly FrameLink[]> {
+    if (!forwarded(site).some(([, service]) => isDirect(service))) return [];
+    const rtnetlink = Rtnetlink.open(this.#options.clock);
+    try {
+      const links = await rtnetlink.links();
+      return links.map(({ name, index, parent }) => ({ name, index, parent }));
+    } finally {
+      rtnetlink.close();
+    }
   }
 
   /** Rules get handles from the kernel; elements are as they were sent. */
   async #remember(tables: readonly NftTable[], changes: readonly NftChange[]): Promise<void> {
-    for (const { table: family } of FAMILIES) {
+    for (const family of TABLES) {
       const desired = tables.find((one) => one.family === family);
       if (!desired) {
         this.#installed.delete(family);
@@ -349,8 +423,15 @@ export class Forwarder {
   async #inspect(): Promise<void> {
     if (!this.#input || !this.#wanted) return;
     const prefixes = this.#readPrefixes();
-    const moved = JSON.stringify(prefixes) !== JSON.stringify(this.#prefixes);
+    const links = await this.#readLinks(this.#wanted.site);
+    const relinked = JSON.stringify(links) !== JSON.stringify(this.#links);
+    const moved = relinked || JSON.stringify(prefixes) !== JSON.stringify(this.#prefixes);
     if (moved) this.#prefixes = prefixes;
+    if (relinked) {
+      this.#links = links;
+      // A link that goes takes its place in a chain with it.
+      await this.#readAll();
+    }
     this.#set = "";
     if ((await this.#weigh(this.#input)) || this.#growing || moved) await this.#converge(this.#wanted);
     const input = this.#input;

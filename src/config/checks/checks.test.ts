@@ -455,6 +455,86 @@ const cases: readonly (readonly [string, (draft: Draft) => void, readonly (strin
     ],
   ],
   [
+    "clients that stay, by address and port, or by address in a range",
+    (d) => {
+      const affinity = { timeout: "30m" };
+      const on = "edge";
+      d.services["web"] = { on, listen: "10.0.0.1:443/tcp", forward: { pool: "apps", affinity } };
+      d.services["range"] = { on, listen: "10.0.0.1:80-90/tcp", forward: { pool: "apps", affinity } };
+    },
+    [],
+  ],
+  [
+    "clients that stay, but whom no node is told of",
+    (d) => {
+      const affinity = { timeout: "30m" };
+      const on = "edge";
+      d.flows = { keys: "keys" };
+      d.services["web"] = {
+        on,
+        listen: "10.0.0.1:80/tcp",
+        forward: { pool: "apps", affinity, flows: "hashed" },
+      };
+      d.services["off"] = {
+        on,
+        listen: "10.0.0.1:81/udp",
+        forward: { pool: "apps", affinity, flows: "off" },
+      };
+    },
+    [
+      /web.forward.flows: hashed is not possible here: with affinity/,
+      /warning services.off.forward.affinity/,
+    ],
+  ],
+  [
+    "clients that stay at a range whose ports are not the backends'",
+    (d) => {
+      const affinity = { timeout: "30m" };
+      const on = "edge";
+      d.services["web"] = { on, listen: "10.0.0.1:5000-5009/tcp", forward: { pool: "apps", affinity } };
+      d.services["two"] = {
+        on,
+        listen: ["10.0.0.1:80-90/tcp", "10.0.0.1:443/tcp"],
+        forward: { pool: "apps", affinity },
+      };
+    },
+    [
+      /web.forward.affinity: backend app1 does not keep the ports of 10.0.0.1:5000-5009\/tcp/,
+      /two.forward.affinity: 10.0.0.1:443\/tcp leads to another port/,
+    ],
+  ],
+  [
+    "direct server return",
+    (d) => {
+      const forward = { pool: "apps", mode: "direct", scheduler: "source" } as const;
+      d.services["web"] = { on: "edge", listen: ["10.0.0.1:80/tcp", "10.0.0.1:80-90/udp"], forward };
+    },
+    [],
+  ],
+  [
+    "direct server return with what needs a changed packet, or both halves of a connection",
+    (d) => {
+      const limits = { sourceConnections: 5 };
+      const affinity = { timeout: "30m" };
+      const forward = { pool: "apps", mode: "direct", scheduler: "smooth", masquerade: "10.0.0.4" } as const;
+      const on = "edge";
+      d.services["web"] = { on, listen: "10.0.0.1:443/tcp", forward: { ...forward, limits, affinity } };
+      d.services["more"] = {
+        on,
+        listen: "10.0.0.4:80/tcp",
+        forward: { pool: "apps", mode: "direct", flows: "hashed" },
+      };
+    },
+    [
+      /forward.scheduler: mode: direct is not possible with smooth/,
+      /forward.masquerade: mode: direct/,
+      /forward.affinity: mode: direct/,
+      /forward.limits: mode: direct/,
+      /web.forward.mode: backend app1 is at port 80, but its packets come to the port of 10.0.0.1:443\/tcp/,
+      /more.forward.flows: mode: direct is not possible with flows/,
+    ],
+  ],
+  [
     "hashed connections that every node can find by itself",
     (d) => {
       d.services["web"] = {

@@ -1,4 +1,6 @@
 /** Every cross-check: what the schema alone cannot see because it lies between two parts of the file. */
+import { affinity } from "./affinity.ts";
+import { direct } from "./direct.ts";
 import * as availability from "./availability.ts";
 import { labNames } from "./lab.ts";
 import * as nodes from "./nodes.ts";
@@ -34,6 +36,8 @@ export const allChecks: readonly Check[] = [
   services.loops,
   services.hashedFlows,
   services.sharedCertificates,
+  affinity,
+  direct,
   labNames,
   availability.availabilityNames,
   availability.dependencies,

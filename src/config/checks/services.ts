@@ -9,7 +9,7 @@ type Service = Site["services"][string];
 
 const servicesOf = (site: Site) => Object.entries(site.services);
 
-const formatListen = (listen: Listen): string => {
+export const formatListen = (listen: Listen): string => {
   const [low, high] = listen.ports;
   const at = formatIpPort({ address: listen.address, port: low });
   return `${at}${high === low ? "" : `-${high}`}/${listen.protocol}`;
@@ -146,7 +146,7 @@ const answersFrom = (site: Site, { listen, forward }: Service): Set<string> =>
 export const hashedFlows: Check = ({ site, error }) => {
   for (const [name, service] of servicesOf(site)) {
     const { forward, listen } = service;
-    if (forward?.flows !== "hashed") continue;
+    if (forward?.flows !== "hashed" || forward.mode === "direct") continue;
     const refuse = (reason: string): void =>
       error(
         ["services", name, "forward", "flows"],
@@ -165,7 +165,8 @@ export const hashedFlows: Check = ({ site, error }) => {
       );
     const own = answersFrom(site, service);
     for (const [other, another] of servicesOf(site)) {
-      if (other === name || another.forward === undefined) continue;
+      // What a backend answers directly does not pass here.
+      if (other === name || another.forward === undefined || another.forward.mode === "direct") continue;
       const shared = [...answersFrom(site, another)].find((from) => own.has(from));
       if (shared === undefined) continue;
       refuse(`backend ${shared} also serves ${other}, so that its packets do not tell which of the two`);

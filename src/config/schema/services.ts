@@ -1,7 +1,8 @@
 import { z } from "zod";
 import { type IpAddress, ipFamily, parseIp } from "../../base/addresses.ts";
 import { type Result, fail, ok } from "../../base/result.ts";
-import { ipAddress, nameOf } from "./common.ts";
+import { ms } from "../../base/time.ts";
+import { durationBetween, ipAddress, nameOf } from "./common.ts";
 import { proxySchema } from "./proxy.ts";
 
 export interface Listen {
@@ -38,13 +39,46 @@ const listen = () =>
       return z.NEVER;
     });
 
+const WEEK = ms(7 * 24 * 3_600_000);
+const affinitySchema = z.strictObject({
+  timeout: durationBetween(ms(10_000), WEEK, "10s to 7d").describe(
+    "How long after its last new connection a client's next one still goes to the same backend.",
+  ),
+  ipv4Prefix: z
+    .int()
+    .min(8)
+    .max(32)
+    .default(32)
+    .describe("Clients whose IPv4 addresses are alike in so many bits count as one."),
+  ipv6Prefix: z.int().min(16).max(128).default(128).describe("The same for IPv6."),
+  size: z
+    .int()
+    .min(1)
+    .max(1_048_576)
+    .default(65_536)
+    .describe(
+      "Clients remembered at a time, per address family; what is beyond goes where the scheduler sends it. Another size begins with an empty memory.",
+    ),
+});
+
 export const forwardSchema = z.strictObject({
   pool: nameOf("pools"),
+  mode: z
+    .enum(["nat", "direct"])
+    .default("nat")
+    .describe(
+      "nat: the destination is replaced by the backend's, and answers pass this node. direct: packets go to the backend's MAC address as they are, on a link that both are on, and the backend answers the client itself (direct server return, direct routing).",
+    ),
   scheduler: z
     .enum(["maglev", "source", "smooth", "least-connections"])
     .default("maglev")
     .describe(
       "maglev: by the client's address and port; source: by its address alone, so that a client stays with its backend; smooth: in turn; least-connections: in turn, weighted once a second by the connections that each has. With maglev and source all nodes choose alike.",
+    ),
+  affinity: affinitySchema
+    .optional()
+    .describe(
+      "A client stays with the backend that it had last, whatever the scheduler: remembered by the kernel and, where the site has `flows`, on every node. In drain a backend keeps its clients; one that is down or in maintenance loses them at once.",
     ),
   masquerade: z
     .union([z.literal(false), ipAddress()])
@@ -127,4 +161,12 @@ export const serviceSchema = looseSchema
     if (service.proxy !== undefined && service.listen.some((one) => one.ports[1] - one.ports[0] > 31))
       issue("a proxy listens on 32 ports of a range at most", ["listen"]);
   })
-  .transform((service) => service as ForwardService | ProxyService);
+  .transform((service) => {
+    const { forward } = service;
+    // There is no connection to replicate.
+    const settled =
+      forward?.mode === "direct" && forward.flows === "replicated"
+        ? { ...service, forward: { ...forward, flows: "off" as const } }
+        : service;
+    return settled as ForwardService | ProxyService;
+  });

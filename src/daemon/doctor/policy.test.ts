@@ -66,4 +66,24 @@ describe("the doctor", () => {
     const facts = { ...good, dropping: ["ip filter FORWARD"], realtimeRefused: "EPERM", ipForward: false };
     expect(findings(facts, plain)).toEqual([]);
   });
+  it("asks no routing of a node whose backends answer clients themselves", () => {
+    const { forward4, forward6 } = needsOf(
+      site({
+        site: "x",
+        nodes: { a: { address: "10.0.0.2" } },
+        virtualRouters: {
+          edge: {
+            priorities: { a: 100 },
+            members: [{ interface: "eth0", vrid: 1, addresses: ["10.0.0.1"] }],
+          },
+        },
+        pools: { apps: { backends: { app1: "10.0.0.11:80" } } },
+        services: {
+          web: { on: "edge", listen: "10.0.0.1:80/tcp", forward: { pool: "apps", mode: "direct" } },
+        },
+      }),
+      "a",
+    );
+    expect([forward4, forward6]).toEqual([false, false]);
+  });
 });

@@ -88,8 +88,11 @@ export function needsOf(site: Site | undefined, node: string | undefined): Needs
     for (const track of router.track) if ("interface" in track) links.add(track.interface);
   }
   const names = new Set(mine.map(([name]) => name));
+  // What is sent on directly is not routed, and no connection of it is tracked.
   const listens = Object.values(site.services).flatMap((service) =>
-    service.forward !== undefined && names.has(service.on) ? service.listen : [],
+    service.forward !== undefined && service.forward.mode !== "direct" && names.has(service.on)
+      ? service.listen
+      : [],
   );
   return {
     links,

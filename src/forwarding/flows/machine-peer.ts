@@ -17,6 +17,7 @@ import {
   timeSince,
 } from "../../base/time.ts";
 import { type EndedFlow, Outgoing, type OwnFlows } from "./machine-outgoing.ts";
+import type { AffinityEntry } from "../../contracts/affinity.ts";
 import {
   type Entry,
   type Frame,
@@ -91,6 +92,7 @@ export class PeerMachine {
   readonly #outgoing: Outgoing;
   readonly #output: Uint8Array[] = [];
   readonly #deliveries: Delivery[] = [];
+  readonly #clients: AffinityEntry[] = [];
 
   // Receiving.
   #reader = new FrameReader();
@@ -183,6 +185,7 @@ export class PeerMachine {
     this.#saidAt = NEVER;
     // What arrived and is not in the kernel yet comes again: the peer will hear how far we got.
     this.#deliveries.length = 0;
+    this.#clients.length = 0;
     this.#received = this.#applied;
   }
 
@@ -265,6 +268,15 @@ export class PeerMachine {
   silence(now: MonotonicMs): DurationMs {
     return timeSince(now, this.#heardAt);
   }
+  /** Clients of one service and family and their backends; false where nobody can be told. */
+  tellClients(entries: readonly AffinityEntry[], now: MonotonicMs): boolean {
+    if (!this.#greeted || this.#refusal !== undefined) return false;
+    this.#say({ type: "affinity", entries }, now);
+    return true;
+  }
+  takeClients(): AffinityEntry[] {
+    return this.#clients.splice(0);
+  }
   /** Another delay from now on. */
   setDelay(delay: DurationMs): void {
     this.#outgoing.delay = delay;
@@ -303,6 +315,9 @@ export class PeerMachine {
       case "ack":
         if (this.#outgoing.acknowledge(frame.seq, now)) this.#outgoing.fill(now);
         else this.#refusal = "ack_unknown";
+        return;
+      case "affinity":
+        this.#clients.push(...frame.entries);
         return;
       case "alive":
         return;

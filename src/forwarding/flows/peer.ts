@@ -5,6 +5,7 @@ import type { Log } from "../../base/log.ts";
 import type { Clock, DurationMs, MonotonicMs, Timer } from "../../base/time.ts";
 import type { SiteKeys } from "../../linux/site-tls.ts";
 import type { PeerAddress } from "./connection.ts";
+import type { AffinityEvents } from "./machine-affinity.ts";
 import type { PeerMachine } from "./machine-peer.ts";
 
 export interface FlowsOptions {
@@ -21,6 +22,7 @@ export interface FlowsOptions {
   readonly delay: DurationMs;
   /** A peer came, went, or is in sync now. */
   readonly changed?: () => void;
+  readonly affinity?: AffinityEvents;
 }
 
 export interface Peer extends PeerAddress {

@@ -16,6 +16,7 @@ import { Conntrack, FlowEvents } from "../../linux/conntrack.ts";
 import { IPPROTO } from "../../linux/constants.ts";
 import type { SiteKeys } from "../../linux/site-tls.ts";
 import { type Flow, TCP_STATE } from "../../linux/wire-conntrack.ts";
+import type { AffinityEntry } from "../../contracts/affinity.ts";
 import { MARK_MASK, MARK_SIGNATURE, SIGNATURE_MASK } from "../marks.ts";
 import { type PeerAddress, dialPeer, serveSite } from "./connection.ts";
 import { KernelFlows } from "./kernel.ts";
@@ -210,6 +211,18 @@ export class FlowsService {
     }
   }
 
+  /** Peers that can be told of clients now. */
+  reachable(): string[] {
+    return [...this.#peers.values()].filter(({ machine }) => machine.isConnected).map(({ node }) => node);
+  }
+  /** All of one service and family. */
+  tellClients(node: string, entries: readonly AffinityEntry[]): void {
+    const peer = this.#peers.get(node);
+    if (peer === undefined) return;
+    peer.machine.tellClients(entries, this.#options.clock.monotonic());
+    this.#pump(peer);
+  }
+
   /** Whether its process listens at all: a machine that is up answers at once where nobody does. */
   #lookFor(peer: Peer | undefined): void {
     if (peer === undefined) return;
@@ -373,6 +386,7 @@ export class FlowsService {
       this.#detach(peer, "the connection ended");
       if (peer.dial !== undefined) this.#dial(peer);
     });
+    this.#options.affinity?.connected(peer.node);
     peer.machine.connected(clock.monotonic());
     log.info({ event: "flows.peer_connected", peer: peer.node });
     this.#pump(peer);
@@ -384,6 +398,7 @@ export class FlowsService {
     peer.timer?.cancel();
     peer.timerAt = NEVER;
     peer.machine.disconnected();
+    this.#options.affinity?.disconnected(peer.node);
     socket?.destroy();
     if (!this.#closed && socket !== undefined)
       this.#options.log.info({ event: "flows.peer_lost", peer: peer.node, reason });
@@ -407,6 +422,8 @@ export class FlowsService {
     const { clock } = this.#options;
     const { machine } = peer;
     for (const delivery of machine.takeDeliveries()) this.#deliver(peer, delivery);
+    const clients = machine.takeClients();
+    if (clients.length > 0) this.#options.affinity?.received(peer.node, clients);
     const { socket } = peer;
     if (socket === undefined) return;
     const output = machine.takeOutput();

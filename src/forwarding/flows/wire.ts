@@ -6,6 +6,8 @@
 import { ByteReader, ByteWriter } from "../../base/bytes.ts";
 import { type Result, fail, ok } from "../../base/result.ts";
 import { fromUtf8, utf8 } from "../../base/utf8.ts";
+import type { AffinityEntry } from "../../contracts/affinity.ts";
+import { type AffinityRefusal, readClients, writeClients } from "./wire-affinity.ts";
 import { type BatchFrame, type BatchRefusal, decodeBatch, encodeBatch, u32At } from "./wire-batch.ts";
 
 export type { Entry, FlowRecord } from "./wire-batch.ts";
@@ -31,12 +33,14 @@ export type Frame =
   | BatchFrame
   /** All batches up to this one are in the kernel. */
   | { readonly type: "ack"; readonly seq: number }
+  /** Clients of one service and family, beside the batches and without acknowledgement. */
+  | { readonly type: "affinity"; readonly entries: readonly AffinityEntry[] }
   | { readonly type: "alive" };
 
-export type FrameRefusal = BatchRefusal | "frame_too_long" | "frame_type";
+export type FrameRefusal = BatchRefusal | AffinityRefusal | "frame_too_long" | "frame_type";
 
 /** Batches, of type 3, are in wire-batch.ts. */
-const TYPE = { hello: 1, services: 2, batch: 3, ack: 4, alive: 5 } as const;
+const TYPE = { hello: 1, services: 2, batch: 3, ack: 4, alive: 5, affinity: 6 } as const;
 
 function text(writer: ByteWriter, value: string): void {
   const bytes = utf8(value);
@@ -72,6 +76,12 @@ export function encodeFrame(frame: Frame, dictionary: ReadonlyMap<string, number
       return encodeBatch(frame, dictionary);
     case "ack":
       return framed(TYPE.ack, (writer) => writer.u32(frame.seq));
+    case "affinity":
+      return framed(
+        TYPE.affinity,
+        (writer) => writeClients(writer, frame.entries),
+        32 + 14 * frame.entries.length,
+      );
     case "alive":
       return framed(TYPE.alive, () => undefined, 8);
   }
@@ -117,6 +127,10 @@ function readFrame(reader: ByteReader): Result<Frame, FrameRefusal> {
     case TYPE.ack: {
       const seq = reader.u32();
       return seq === undefined ? fail("frame_short") : ok({ type: "ack", seq });
+    }
+    case TYPE.affinity: {
+      const entries = readClients(reader);
+      return entries.ok ? ok({ type: "affinity", entries: entries.value }) : entries;
     }
     case TYPE.alive:
       return ok({ type: "alive" });

@@ -34,6 +34,17 @@ const turned = {
 lb2.apply(turned, []);
 await lb2.settled();
 const other = await choices();
+const conntrack = Conntrack.open(clock);
+/** Of the ports that a node's masquerade took: the lower or the upper half of 1024 to 65535. */
+const shares: string[] = [];
+async function share(node: string): Promise<void> {
+  await client("c")({ op: "open", host: "10.0.0.1", port: 81, count: 20 });
+  const taken = (await conntrack.list()).filter((flow) => flow.original.destinationPort === 81);
+  const halves = new Set(taken.map((flow) => (flow.reply.destinationPort < 33_280 ? "lower" : "upper")));
+  for (const half of halves) shares.push(`${node} ${half}`);
+  await conntrack.delete(taken);
+}
+await share("lb2");
 await lb2.stop(true);
 
 // Others' marks, and routing by mark as transparent proxies have it.
@@ -48,7 +59,7 @@ const lb1 = await open("lb1");
 lb1.apply(whole, []);
 await lb1.settled();
 const mine = await choices();
-const conntrack = Conntrack.open(clock);
+await share("lb1");
 await c({ op: "open", host: "10.0.0.1", port: 80, count: 20 });
 const marks = (await conntrack.list()).filter((flow) => flow.protocol === 6 && flow.tcpState === 3);
 const foreignBits = [...new Set(marks.map((flow) => flow.mark & 0x00fff000))];
@@ -100,6 +111,7 @@ finish({
   foreignBits,
   ownBits,
   masked: [...new Set(masked.map((one) => one.split(" ")[1]))],
+  shares: shares.sort(),
   survived: before.join() === after.join() && !before.includes("timeout") && before.length === 20,
   udpMoved: first !== second && /^b\d$/.test(first) && /^b\d$/.test(second),
   killed: onB1 > 0 && killed >= onB1 && afterKill["closed"] === onB1,

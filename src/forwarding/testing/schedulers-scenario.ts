@@ -1,5 +1,6 @@
 /** Schedulers, backup backends, limits per client. */
-import { finish, sh } from "../../linux/nftables/testing/namespace.ts";
+import { seconds } from "../../base/time.ts";
+import { finish, sh, sleep } from "../../linux/nftables/testing/namespace.ts";
 import { Forwarder } from "../service.ts";
 import { client, clock, log, logged, makeWorld, site, status, tally } from "./world.ts";
 
@@ -16,6 +17,8 @@ const whole = site({
         b3: { address: "10.2.0.13:8080", backup: true },
       },
     },
+    two: { backends: { b1: "10.2.0.11:8080", b2: "10.2.0.12:8080" } },
+    young: { slowStart: "10m", backends: { b1: "10.2.0.11:8080", b2: "10.2.0.12:8080" } },
     apps6: { backends: { b1: "[fd02::11]:8080" } },
   },
   services: {
@@ -25,6 +28,8 @@ const whole = site({
     few: { on, listen: "10.0.0.1:84/tcp", forward: forward({ limits: { sourceConnections: 5 } }) },
     full: { on, listen: "10.0.0.1:86/tcp", forward: forward({ limits: { backendConnections: 4 } }) },
     full6: { on, listen: "[fd00::1]:86/tcp", forward: { pool: "apps6", limits: { backendConnections: 3 } } },
+    fewest: { on, listen: "10.0.0.1:87/tcp", forward: { pool: "two", scheduler: "least-connections" } },
+    young: { on, listen: "10.0.0.1:88/tcp", forward: { pool: "young", scheduler: "smooth" } },
     slow: { on, listen: "10.0.0.1:85/tcp", forward: forward({ limits: { sourceRate: 2, sourceBurst: 3 } }) },
   },
 });
@@ -46,6 +51,30 @@ await fuller6({ op: "open", host: "fd00::1", port: 86, count: 10 });
 const full6 = tally(await fuller6({ op: "say" }));
 const slow = await ask(85, 12);
 const least = await ask(83, 30);
+// Twelve connections are at b1 when b2 comes back: what comes now goes to where there are fewest.
+lb1.apply(whole, [status("two", "b2", "up", "drain")]);
+await lb1.settled();
+const holder = client("c");
+await holder({ op: "open", host: "10.0.0.1", port: 87, count: 12 });
+const held = tally(await holder({ op: "say" }));
+lb1.apply(whole, [status("two", "b2", "up")]);
+await lb1.settled();
+for (
+  let i = 0;
+  i < 100 && (lb1.explain().find((one) => one.service === "fewest")?.backends[1]?.share ?? 0) < 0.6;
+  i++
+)
+  await sleep(50);
+const fewest = await ask(87, 12);
+// b2 has just come up: a tenth of its weight.
+lb1.apply(whole, [{ ...status("young", "b1", "up"), since: seconds(3600) }, status("young", "b2", "up")]);
+await lb1.settled();
+const young = await ask(88, 22);
+// However many changes within a tick: one transaction.
+const { transactions: before = 0 } = lb1.counters();
+for (const health of ["down", "up", "down"] as const) lb1.apply(whole, [status("apps", "b1", health)]);
+await lb1.settled();
+const { transactions: after = 0 } = lb1.counters();
 lb1.apply(whole, [status("apps", "b1", "down"), status("apps", "b2", "down")]);
 await lb1.settled();
 const backup = await ask(82, 10);
@@ -64,6 +93,10 @@ finish({
   full6,
   slow,
   least,
+  held,
+  fewest,
+  young,
+  transactions: after - before,
   backup,
   reasons,
   listed,

@@ -32,7 +32,8 @@ export type Verdict =
   | { readonly code: "accept" | "drop" | "return" | "continue" | "break" }
   | { readonly code: "jump" | "goto"; readonly chain: string };
 
-export type MetaKey = "mark" | "iif" | "oif" | "iifname" | "oifname" | "nfproto" | "l4proto" | "pkttype";
+export type MetaKey =
+  "protocol" | "mark" | "iif" | "oif" | "iifname" | "oifname" | "nfproto" | "l4proto" | "pkttype";
 export type CtKey =
   | "state"
   | "direction"
@@ -159,6 +160,8 @@ export interface NftElement {
   readonly data?: Uint8Array | Verdict;
   /** Milliseconds; absent for the set's own. */
   readonly timeout?: number;
+  /** Milliseconds that are left of it; all of it where absent. Not compared. */
+  readonly expires?: number;
   readonly comment?: string;
   /** Stateful expressions beyond the set's counter, e.g. a connection limit. */
   readonly connlimit?: number;

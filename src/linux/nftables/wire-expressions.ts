@@ -7,6 +7,7 @@ const DATA_VERDICT = 2;
 
 const VERDICTS = { drop: 0, accept: 1, continue: -1, break: -2, jump: -3, goto: -4, return: -5 } as const;
 const META: Readonly<Record<MetaKey, number>> = {
+  protocol: 1,
   mark: 3,
   iif: 4,
   oif: 5,

@@ -278,6 +278,7 @@ function writeElement(writer: AttributeWriter, set: NftSet, element: NftElement,
     if (data instanceof Uint8Array) w.nest(2, (value) => value.bytes(1, data));
     else if (data) w.nest(2, (value) => writeVerdict(value, data));
     if (element.timeout !== undefined) w.u64(4, BigInt(element.timeout));
+    if (element.expires !== undefined) w.u64(5, BigInt(element.expires));
     if (element.comment !== undefined) w.bytes(6, comment(element.comment));
     if (set.limits) {
       w.nest(11, (list) => {
@@ -314,8 +315,6 @@ export function elementBodies(
 export interface ElementRead extends NftElement {
   readonly packets?: bigint;
   readonly bytes?: bigint;
-  /** Milliseconds until it goes away. */
-  readonly expires?: number;
 }
 
 export function readElements(payload: Uint8Array): ElementRead[] {
