@@ -12,6 +12,7 @@ import { type Condition, Router, compileConditions, hostMatches } from "./routin
 import { RateLimiter } from "./routing/policy-rate.ts";
 import { compileRewrite } from "./routing/policy-rewrite.ts";
 import type { Certificates } from "./tls/certificates.ts";
+import { type KeyKind, compileKey } from "./routing/key.ts";
 import { type Sticky, compileSticky } from "./sticky.ts";
 
 /** Fields removed and added in one direction. */
@@ -21,12 +22,6 @@ export interface Edits {
   readonly others: ReadonlySet<number> | undefined;
   readonly lines: string;
 }
-
-/** A part of a request that is hashed or counted by. */
-export type KeyKind =
-  | { kind: "client" | "uri" | "path" | "route" }
-  | { kind: "header"; id: number }
-  | { kind: "cookie"; name: string };
 
 /** A route, ready for the engine. Its counters live on through reloads by its name. */
 export interface RoutePlan {
@@ -152,12 +147,6 @@ function compileEdits(
     others: others.length === 0 ? undefined : new Set(others),
     lines: lines.map(([name, value]) => `${name}: ${value}\r\n`).join(""),
   };
-}
-
-function compileKey(text: string, names: FieldNames): KeyKind {
-  if (text.startsWith("header:")) return { kind: "header", id: names.idOf(text.slice(7)) };
-  if (text.startsWith("cookie:")) return { kind: "cookie", name: text.slice(7) };
-  return { kind: text as "client" | "uri" | "path" | "route" };
 }
 
 function compileRoute(

@@ -1,20 +1,9 @@
 import { connect as connectPlainly } from "node:net";
 import type { Server, TLSSocket } from "node:tls";
-import type { IpAddress } from "../../base/addresses.ts";
 import { messageOf } from "../../base/errors.ts";
-import type { Log } from "../../base/log.ts";
-import {
-  type Clock,
-  type DurationMs,
-  type MonotonicMs,
-  NEVER,
-  type Timer,
-  addTime,
-  ms,
-} from "../../base/time.ts";
+import { type DurationMs, NEVER, type Timer, addTime, ms } from "../../base/time.ts";
 import { Conntrack, FlowEvents } from "../../linux/conntrack.ts";
 import { IPPROTO } from "../../linux/constants.ts";
-import type { SiteKeys } from "../../linux/site-tls.ts";
 import { type Flow, TCP_STATE } from "../../linux/wire-conntrack.ts";
 import type { AffinityEntry } from "../../contracts/affinity.ts";
 import { MARK_MASK, MARK_SIGNATURE, SIGNATURE_MASK } from "../marks.ts";
