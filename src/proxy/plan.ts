@@ -9,6 +9,7 @@ import type { PickOptions, PoolState } from "./engine/pool.ts";
 import { prepareTls } from "./engine/upstream-tls.ts";
 import { Field, type FieldNames } from "./http1/wire-names.ts";
 import { type Condition, Router, compileConditions, hostMatches } from "./routing/policy-match.ts";
+import type { KeyKind } from "./routing/policy-key.ts";
 import { RateLimiter } from "./routing/policy-rate.ts";
 import { compileRewrite } from "./routing/policy-rewrite.ts";
 import type { Certificates } from "./tls/certificates.ts";
@@ -21,12 +22,6 @@ export interface Edits {
   readonly others: ReadonlySet<number> | undefined;
   readonly lines: string;
 }
-
-/** A part of a request that is hashed or counted by. */
-export type KeyKind =
-  | { kind: "client" | "uri" | "path" | "route" }
-  | { kind: "header"; id: number }
-  | { kind: "cookie"; name: string };
 
 /** A route, ready for the engine. Its counters live on through reloads by its name. */
 export interface RoutePlan {
