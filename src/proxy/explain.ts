@@ -6,7 +6,7 @@ import type { Head } from "./http1/wire-head.ts";
 import { Field, type FieldNames } from "./http1/wire-names.ts";
 import { latin1 } from "./engine/channel.ts";
 import type { RoutePlan, ServicePlan } from "./plan.ts";
-import type { KeyKind } from "./routing/key.ts";
+import type { KeyKind } from "./routing/policy-key.ts";
 import { type MatchInput, cookieValue } from "./routing/policy-match.ts";
 import { normalPath } from "./routing/policy-path.ts";
 import { redirectTarget } from "./routing/policy-rewrite.ts";

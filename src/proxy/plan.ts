@@ -12,7 +12,7 @@ import { type Condition, Router, compileConditions, hostMatches } from "./routin
 import { RateLimiter } from "./routing/policy-rate.ts";
 import { compileRewrite } from "./routing/policy-rewrite.ts";
 import type { Certificates } from "./tls/certificates.ts";
-import { type KeyKind, compileKey } from "./routing/key.ts";
+import { type KeyKind, compileKey } from "./routing/policy-key.ts";
 import { type Sticky, compileSticky } from "./sticky.ts";
 
 /** Fields removed and added in one direction. */

@@ -1,7 +1,7 @@
 import { createHmac, timingSafeEqual } from "node:crypto";
 import type { Random } from "../base/random.ts";
 import type { RouteSettings } from "../contracts/site.ts";
-import type { KeyKind } from "./routing/key.ts";
+import type { KeyKind } from "./routing/policy-key.ts";
 
 type StickySettings = NonNullable<RouteSettings["sticky"]>;
 

@@ -2,7 +2,7 @@ import { rendezvousIndex } from "../../balancing/rendezvous.ts";
 import type { Random } from "../../base/random.ts";
 import { Field } from "../http1/wire-names.ts";
 import type { RoutePlan } from "../plan.ts";
-import type { KeyKind } from "../routing/key.ts";
+import type { KeyKind } from "../routing/policy-key.ts";
 import { cookieValue } from "../routing/policy-match.ts";
 import { type Sticky, type StickyCookie, newClient } from "../sticky.ts";
 import type { BackendState } from "./backend.ts";

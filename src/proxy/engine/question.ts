@@ -4,7 +4,7 @@ import { Framing, type Head } from "../http1/wire-head.ts";
 import { Field } from "../http1/wire-names.ts";
 import { grpcTimeout, isGrpc } from "../http2/policy-grpc.ts";
 import type { RoutePlan, ServicePlan } from "../plan.ts";
-import type { KeyKind } from "../routing/key.ts";
+import type { KeyKind } from "../routing/policy-key.ts";
 import { type MatchInput, cookieValue } from "../routing/policy-match.ts";
 import { normalPath } from "../routing/policy-path.ts";
 import { redirectTarget } from "../routing/policy-rewrite.ts";

@@ -1,6 +1,6 @@
 import type { MonotonicMs } from "../../base/time.ts";
 import type { RoutePlan } from "../plan.ts";
-import type { KeyKind } from "../routing/key.ts";
+import type { KeyKind } from "../routing/policy-key.ts";
 import { Affinity } from "./affinity.ts";
 import type { BackendState } from "./backend.ts";
 import type { EngineCore, QueuedExchange, Upstream, UpstreamOwner } from "./ports.ts";
