@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readFileSync, readdirSync } from "node:fs";
 import { afterEach, expect, it, vi } from "vitest";
 import { Spare } from "./spare.ts";
 import { fakeContext } from "./testing/fakes.ts";
@@ -17,7 +17,9 @@ function start(): ChildProcess {
   return child;
 }
 
-const ended = (pid: number): boolean => / Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+/** A zombie, and the last of its threads: only then there is something to wait for. */
+const ended = (pid: number): boolean =>
+  / Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8")) && readdirSync(`/proc/${pid}/task`).length === 1;
 
 async function warmSpare(): Promise<Spare> {
   const { clock, log } = fakeContext();
