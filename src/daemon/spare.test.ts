@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readFileSync, readdirSync } from "node:fs";
 import { afterEach, expect, it, vi } from "vitest";
 import { Spare } from "./spare.ts";
 import { fakeContext } from "./testing/fakes.ts";
@@ -17,7 +17,9 @@ function start(): ChildProcess {
   return child;
 }
 
-const ended = (pid: number): boolean => / Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+/** A zombie, and the last of its threads: only then there is something to wait for. */
+const ended = (pid: number): boolean =>
+  / Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8")) && readdirSync(`/proc/${pid}/task`).length === 1;
 
 async function warmSpare(): Promise<Spare> {
   const { clock, log } = fakeContext();
@@ -38,8 +40,9 @@ it("is not handed over where it was killed together with the worker that it shou
   const spare = await warmSpare();
   const taken = new Promise((resolve) => worker.once("exit", () => resolve(spare.take())));
   for (const { pid } of children) process.kill(pid!, "SIGKILL");
-  // Both are dead before Node is told of either.
-  for (let i = 0; i < 1e5 && !children.every(({ pid }) => ended(pid!)); i++);
+  // Both are dead before Node is told of either: nothing is read meanwhile.
+  const still = new Int32Array(new SharedArrayBuffer(4));
+  for (let i = 0; i < 20_000 && !children.every(({ pid }) => ended(pid!)); i++) Atomics.wait(still, 0, 0, 1);
   expect(await taken).toBeUndefined();
   spare.want(false);
 });

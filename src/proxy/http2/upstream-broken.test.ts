@@ -28,7 +28,7 @@ function serve(socket: Socket, onRequest: (stream: number) => void): void {
     if (!begun) bytes = bytes.subarray(PREFACE);
     begun = true;
     while (bytes.length >= 9 && bytes.length >= 9 + bytes.readUIntBE(0, 3)) {
-      const [type, flags, stream] = [bytes[3], bytes[4] ?? 0, bytes.readUInt32BE(5)];
+      const [type, flags, stream] = [bytes.readUInt8(3), bytes.readUInt8(4), bytes.readUInt32BE(5)];
       bytes = bytes.subarray(9 + bytes.readUIntBE(0, 3));
       if (type === 4 && (flags & 1) === 0) socket.write(frame(4, 1, 0, NOTHING));
       if (type === 1) onRequest(stream);
