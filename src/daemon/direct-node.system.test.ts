@@ -20,8 +20,11 @@ const SERVER = `
   const name = process.argv[1];
   require("node:http").createServer((_, response) => response.end(name)).listen(80, "::");
   require("node:net").createServer((socket) => socket.on("error", () => {}).on("data", () => socket.write(name + "\\n"))).listen(81, "::");
-  const udp = require("node:dgram").createSocket("udp6");
-  udp.on("message", (_, from) => udp.send(name, from.port, from.address)).bind(53);
+  // On the service's address: a socket for all addresses would answer from the backend's own.
+  for (const [type, address] of [["udp4", "10.0.0.1"], ["udp6", "fd00::1"]]) {
+    const udp = require("node:dgram").createSocket(type);
+    udp.on("message", (_, from) => udp.send(name, from.port, from.address)).bind(53, address);
+  }
 `;
 // Streams: "open ADDRESS N", "say": which backend each is at, or "closed".
 const CLIENT = `
