@@ -191,3 +191,7 @@ export class SimKernel {
     });
   }
 }
+
+/** For people. */
+export const ends = ({ source, sourcePort, destination, destinationPort }: Flow["original"]): string =>
+  `${source.join(".")}:${sourcePort}>${destination[3]}:${destinationPort}`;

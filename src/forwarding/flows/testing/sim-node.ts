@@ -2,11 +2,13 @@
  * A node of the simulation: power, a kernel, a flows process that may die and is started again, and a virtual router's
  * decision for each router, which stands outside of this room and is passed in.
  */
+import type { EventQueue } from "../../../base/event-queue.ts";
+import type { Random } from "../../../base/random.ts";
 import { serviceMark } from "../../marks.ts";
 import type { ReplicatedService } from "../machine-store.ts";
-import { SimKernel } from "./sim-kernel.ts";
+import { SimKernel, ends } from "./sim-kernel.ts";
+import type { SimNetwork } from "./sim-network.ts";
 import { SimProcess } from "./sim-process.ts";
-import { type SimWorld, ends } from "./sim-world.ts";
 
 /** What a flows process says to the virtual routers: as redundancy/flows-link.ts makes of its report. */
 export interface FlowsSaid {
@@ -24,7 +26,7 @@ export interface SimRouter {
 }
 /** What it may do. */
 export interface RouterHost {
-  readonly world: SimWorld;
+  readonly world: SimSite;
   readonly index: number;
   readonly router: string;
   readonly life: number;
@@ -38,6 +40,30 @@ export interface RouterHost {
 }
 export type MakeRouter = (host: RouterHost) => SimRouter;
 
+/** What nodes have in common, and whom they tell. */
+export interface SimSite {
+  readonly queue: EventQueue;
+  readonly random: Random;
+  readonly network: SimNetwork;
+  readonly nodes: readonly SimNode[];
+  readonly services: readonly SimService[];
+  readonly routerNames: readonly string[];
+  readonly makeRouter: MakeRouter;
+  readonly interval: number;
+  readonly preempt: boolean;
+  readonly trace: boolean;
+  readonly now: number;
+  /** Nothing fails from here on. */
+  readonly healed: boolean;
+  nextInstance: number;
+  name(index: number): string;
+  say(what: string): void;
+  broken(what: string): never;
+  holds(node: SimNode, router: string): void;
+  announced(node: SimNode, router: string): void;
+  flushed(giver: SimNode, router: string, to: string): void;
+}
+
 export interface SimService {
   readonly name: string;
   readonly router: string;
@@ -46,7 +72,7 @@ export interface SimService {
 
 export class SimNode {
   readonly index: number;
-  readonly world: SimWorld;
+  readonly world: SimSite;
   readonly kernel: SimKernel;
   process: SimProcess | undefined;
   readonly routers = new Map<string, SimRouter>();
@@ -57,7 +83,7 @@ export class SimNode {
   reloadedAt = Number.NEGATIVE_INFINITY;
   #powered = false;
 
-  constructor(world: SimWorld, index: number, services: readonly SimService[]) {
+  constructor(world: SimSite, index: number, services: readonly SimService[]) {
     this.world = world;
     this.index = index;
     this.services = services;

@@ -2,8 +2,9 @@
 import { EventQueue } from "../../../base/event-queue.ts";
 import { type Random, chance, randomInt, seededRandom } from "../../../base/random.ts";
 import { type Flow, TCP_STATE, flowKey, tuplesSame } from "../../../linux/wire-conntrack.ts";
+import { ends } from "./sim-kernel.ts";
 import { SimNetwork } from "./sim-network.ts";
-import { type MakeRouter, SimNode, type SimService } from "./sim-node.ts";
+import { type MakeRouter, SimNode, type SimService, type SimSite } from "./sim-node.ts";
 import { BATCH, WINDOW } from "./sim-process.ts";
 
 export class InvariantBroken extends Error {
@@ -30,7 +31,7 @@ export interface Connection {
   readonly safe: Map<number, number>;
 }
 
-export class SimWorld {
+export class SimWorld implements SimSite {
   readonly queue = new EventQueue();
   readonly random: Random;
   readonly network: SimNetwork;
@@ -392,9 +393,6 @@ export class SimWorld {
   }
 }
 
-/** For people. */
-export const ends = ({ source, sourcePort, destination, destinationPort }: Flow["original"]): string =>
-  `${source.join(".")}:${sourcePort}>${destination[3]}:${destinationPort}`;
 const closed = (tcpState: number): boolean =>
   tcpState === TCP_STATE.TIME_WAIT || tcpState === TCP_STATE.CLOSE;
 
