@@ -1,13 +1,12 @@
-import { unreachable } from "../base/result.ts";
 import { Affinity } from "./engine/affinity.ts";
 import { Http1Reader, Signal } from "./http1/machine.ts";
 import { FAULTS } from "./http1/wire-faults.ts";
 import type { Head } from "./http1/wire-head.ts";
-import { Field, type FieldNames } from "./http1/wire-names.ts";
+import type { FieldNames } from "./http1/wire-names.ts";
 import { latin1 } from "./engine/channel.ts";
 import type { RoutePlan, ServicePlan } from "./plan.ts";
-import type { KeyKind } from "./routing/policy-key.ts";
-import { type MatchInput, cookieValue } from "./routing/policy-match.ts";
+import { keyOf } from "./routing/policy-key.ts";
+import type { MatchInput } from "./routing/policy-match.ts";
 import { normalPath } from "./routing/policy-path.ts";
 import { redirectTarget } from "./routing/policy-rewrite.ts";
 
@@ -116,7 +115,7 @@ export function explainRequest(
 function explainSticky(route: RoutePlan, head: Head, input: MatchInput, now: number): { sticky?: string } {
   const { sticky } = route;
   if (sticky === undefined) return {};
-  const affinity = new Affinity(sticky, route.pools, { head, keyOf: (key) => keyText(key, head, input) });
+  const affinity = new Affinity(sticky, route.pools, { head, keyOf: (key) => keyOf(key, input) });
   const { cookie, key } = affinity;
   const first = cookie === undefined ? "no cookie that it signed" : `its cookie names ${cookie.backend}`;
   if (affinity.home(now) !== undefined) return { sticky: `${first}, which keeps its clients` };
@@ -127,25 +126,6 @@ function explainSticky(route: RoutePlan, head: Head, input: MatchInput, now: num
   const pool = affinity.pool(now) ?? route.pools[0]?.pool;
   const backend = pool?.place(now, route.pick, key, undefined);
   return { sticky: `${gone}: rendezvous hashing of ${by} gives ${backend?.id ?? "nobody"}` };
-}
-
-function keyText(key: KeyKind, head: Head, { client, host, path, query }: MatchInput): string {
-  switch (key.kind) {
-    case "client":
-      return client;
-    case "uri":
-      return host + path + query;
-    case "path":
-      return path;
-    case "route":
-      return "";
-    case "header":
-      return head.get(key.id) ?? "";
-    case "cookie":
-      return cookieValue(head.all(Field.cookie), key.name) ?? "";
-    default:
-      return unreachable(key);
-  }
 }
 
 function describeBackends(route: RoutePlan, now: number): NonNullable<Explanation["backends"]> {

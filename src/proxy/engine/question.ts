@@ -1,11 +1,10 @@
-import { unreachable } from "../../base/result.ts";
 import type { MonotonicMs } from "../../base/time.ts";
 import { Framing, type Head } from "../http1/wire-head.ts";
 import { Field } from "../http1/wire-names.ts";
 import { grpcTimeout, isGrpc } from "../http2/policy-grpc.ts";
 import type { RoutePlan, ServicePlan } from "../plan.ts";
-import type { KeyKind } from "../routing/policy-key.ts";
-import { type MatchInput, cookieValue } from "../routing/policy-match.ts";
+import { type KeyKind, keyOf } from "../routing/policy-key.ts";
+import type { MatchInput } from "../routing/policy-match.ts";
 import { normalPath } from "../routing/policy-path.ts";
 import { redirectTarget } from "../routing/policy-rewrite.ts";
 import { clientOf, type ClientInfo } from "./client-info.ts";
@@ -131,21 +130,6 @@ export class Question implements MatchInput {
 
   /** The part of the request that is hashed or counted by. */
   keyOf(key: KeyKind): string {
-    switch (key.kind) {
-      case "client":
-        return this.client;
-      case "uri":
-        return this.host + this.path + this.query;
-      case "path":
-        return this.path;
-      case "route":
-        return "";
-      case "header":
-        return this.field(key.id) ?? "";
-      case "cookie":
-        return cookieValue(this.field(Field.cookie), key.name) ?? "";
-      default:
-        return unreachable(key);
-    }
+    return keyOf(key, this);
   }
 }
