@@ -44,7 +44,7 @@ export class FlowsService {
   readonly #table: Conntrack;
   readonly #kernel: KernelFlows;
   readonly #events: FlowEvents;
-  readonly #store = new FlowStore(MARK_MASK);
+  readonly #store: FlowStore;
   readonly #peers = new Map<string, Peer>();
   #delay: DurationMs;
   readonly #server: Server;
@@ -67,6 +67,7 @@ export class FlowsService {
 
   private constructor(options: FlowsOptions) {
     this.#options = options;
+    this.#store = new FlowStore(MARK_MASK, options.node);
     this.#delay = options.delay;
     this.#table = Conntrack.open(options.clock);
     this.#kernel = new KernelFlows(this.#table, (flow) => this.#store.lost(flow));

@@ -56,7 +56,7 @@ type Task = () => Generator<number, void>;
 
 export class SimProcess {
   readonly options: ProcessOptions;
-  readonly store = new FlowStore(MARK_MASK);
+  readonly store: FlowStore;
   readonly peers = new Map<number, Peer>();
   closed = false;
   /** Something was lost, and the listing that finds it is not through. */
@@ -74,6 +74,7 @@ export class SimProcess {
 
   constructor(options: ProcessOptions) {
     this.options = options;
+    this.store = new FlowStore(MARK_MASK, options.name(options.index));
     options.kernel.listener = (event) => this.#heard(event);
     for (let i = 0; i < options.nodes; i++) if (i !== options.index) this.#addPeer(i);
     this.#keepUp();
@@ -140,13 +141,6 @@ export class SimProcess {
     this.#enqueue(() => reconcile.call(this));
   }
 
-  /** Everything is said anew. */
-  say(): void {
-    for (const peer of this.peers.values()) {
-      peer.machine.resync(this.#now);
-      this.#pump(peer);
-    }
-  }
   /** Peers are met once it is known what there is, and whose it is. */
   #meet(): void {
     if (this.#met || !this.#known.flows || !this.#known.roles) return;

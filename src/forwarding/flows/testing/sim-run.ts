@@ -38,11 +38,6 @@ export function runSeed(seed: number, makeRouter: MakeRouter, trace = false): Si
   // The last packets, and the time of an entry; where something is left, whoever held it last may need the same again.
   world.run(LONGEST + 14_000);
   if (leftover(world) !== undefined) world.run(2 * LONGEST);
-  if (nodes.length > 2 && leftover(world) !== undefined) {
-    // A third node may hold what its owner gave away, and closed, while it was out of reach: until the next snapshot.
-    for (const { process } of nodes) process?.say();
-    world.run(LONGEST + 8000);
-  }
   const left = leftover(world);
   if (left !== undefined) world.broken(left);
   return world;
