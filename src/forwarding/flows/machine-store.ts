@@ -316,6 +316,7 @@ export class FlowStore {
   }
   /** Whether what a peer says of a flow is later than what we know, and from whom. */
   #later(peer: string, word: Word, { owner, term }: Held, router: string): boolean {
+    if (router === "") return true; // whose service is not here: nothing is known of its terms
     if (owner === SELF) return this.#terms.later(peer, word, router);
     if (owner === UNCLAIMED || owner === peer || word.term > term) return true;
     return word.term === term && peer > owner;
@@ -366,6 +367,8 @@ export class FlowStore {
     }
     this.#held.delete(key);
     effects.delete.push(flow);
+    // Whoever heard of it from us meanwhile, this peer included, holds it by our word.
+    if (known.owner === SELF) effects.tell.push({ key, ended: flow });
   }
 
   /**

@@ -147,6 +147,10 @@ export class SimProcess {
     this.#met = true;
     for (const peer of this.peers.values()) this.#dial(peer);
   }
+  /** Changes of the kernel are under way. */
+  get working(): boolean {
+    return this.#working;
+  }
   get listens(): boolean {
     return this.#met;
   }

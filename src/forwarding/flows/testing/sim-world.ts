@@ -383,6 +383,8 @@ export class SimWorld {
         else if (this.now - this.#splitAt(connection.service.router) < 10_000) continue;
         // Or the Active took over without it, and has an earlier one of the same port.
         else if (there !== undefined && !this.#known(connection)) this.#conflicts.add(key);
+        // Between the one and the other there is none for a moment.
+        else if (peer.process?.working === true && !this.#known(connection)) continue;
         else
           this.broken(
             `n${peer.index} has acknowledged ${this.describe(connection)} to n${node.index} and ${there === undefined ? "has it not" : `has ${there.source.join(".")}`}`,
