@@ -523,7 +523,8 @@ describe("connections", () => {
     backup.configure([{ name: "web", router: "edge", mark: 0x4e000001 }]);
     const { id: _, status: __, packets: ___, bytes: ____, mark: _____, ...plain } = flow(1, 11, 0);
     const entries: Entry[] = [{ ended: false, flow: { ...plain, timeout: 432_000, service: "web" } }];
-    const { create } = backup.remote("lb1", { first: true, last: true, entries }, now);
+    const terms = new Map([["edge", { router: "edge", term: 1, seen: 1, active: true }]]);
+    const { create } = backup.remote("lb1", { first: true, last: true, entries, terms }, now);
     expect(create.map(({ timeout }) => timeout)).toEqual([11_160]);
     expect(backup.upkeep(instant(3_719_000)).prolong).toEqual([]);
     expect(backup.upkeep(instant(3_720_000)).prolong.map(({ timeout }) => timeout)).toEqual([11_160]);

@@ -71,6 +71,8 @@ export class FlowStore {
   readonly #generations = new Map<string, number>();
   readonly #mask: number;
   readonly #terms: Terms;
+  /** What each peer announced last. */
+  readonly #heard = new Map<string, Delivery["terms"]>();
   /** Entries of services that this node does not have, or not yet, or does not replicate. */
   unknownServices = 0;
   /** Two nodes took the same client port to different backends: each keeps its own. */
@@ -220,7 +222,7 @@ export class FlowStore {
   ): StoreEffects {
     const effects = nothing();
     const { terms } = delivery;
-    if (terms !== undefined) this.#sayAll(this.#terms.hear(peer, terms.values()), effects);
+    if (terms !== undefined && terms !== this.#heard.get(peer)) this.#hear(peer, terms, effects);
     if (delivery.first) this.#generations.set(peer, (this.#generations.get(peer) ?? 0) + 1);
     for (const entry of delivery.entries) {
       const word = terms?.get(this.#routerOf(entry.flow.service)) ?? NO_WORD;
@@ -229,6 +231,20 @@ export class FlowStore {
     }
     if (delivery.last) this.#sweep(peer, effects, delivery.reborn === true, terms);
     return effects;
+  }
+  /**
+   * Other terms than before. Who is Active no more gives its flows to the next one, flow by flow and without a word to
+   * us: whatever the next one does not speak of runs out here as it does there.
+   */
+  #hear(peer: string, terms: Delivery["terms"], effects: StoreEffects): void {
+    const before = this.#heard.get(peer);
+    this.#heard.set(peer, terms);
+    this.#sayAll(this.#terms.hear(peer, terms.values()), effects);
+    const gone = [...terms.values()].filter((one) => !one.active && before?.get(one.router)?.active !== false);
+    if (gone.length === 0) return;
+    const routers = new Set(gone.map(({ router }) => router));
+    for (const held of this.#held.values())
+      if (held.owner === peer && routers.has(this.#routerOf(held.flow.service))) held.owner = UNCLAIMED;
   }
   /** In a new term. */
   #sayAll(routers: readonly string[], { tell }: Pick<StoreEffects, "tell">): void {
@@ -309,7 +325,8 @@ export class FlowStore {
       effects.delete.push(ended(known.flow));
       effects.create.push(plan);
     } else (known === undefined || known.missing ? effects.create : effects.update).push(plan);
-    const held = this.#hold(key, known, active ? SELF : peer, flow, now, word.term);
+    const owner = active ? SELF : word.active ? peer : UNCLAIMED;
+    const held = this.#hold(key, known, owner, flow, now, word.term);
     if (!active) return;
     effects.tell.push({ key });
     held.claim = { peer, flow, word, at: now };
@@ -373,9 +390,8 @@ export class FlowStore {
 
   /**
    * What a snapshot did not mention is gone at its owner. One that was reborn may have lost its kernel as well, or not
-   * know yet what is active there: its flows stay for a while, for whoever takes over. One that is Active no more may
-   * have given them to another, whom we do not hear: nobody prolongs them until that one speaks. So it is with what an
-   * earlier Active owned, and the present one does not mention.
+   * know yet what is active there: its flows stay for a while, for whoever takes over. What an earlier Active owned, and
+   * the present one does not mention, nobody prolongs.
    */
   #sweep(peer: string, effects: StoreEffects, reborn: boolean, terms: Delivery["terms"] | undefined): void {
     const generation = this.#generations.get(peer) ?? 0;
@@ -383,14 +399,14 @@ export class FlowStore {
       if (typeof held.owner !== "string") continue;
       const { active, term } = terms?.get(this.#routerOf(held.flow.service)) ?? NO_WORD;
       if (held.owner !== peer) {
-        if (active && !reborn && held.term < term) held.owner = UNCLAIMED;
+        if (active && held.term < term) held.owner = UNCLAIMED;
         continue;
       }
       if (held.generation >= generation) continue;
-      if (!active || reborn) {
+      if (reborn) {
         // Better an entry too many than a connection lost.
         held.owner = UNCLAIMED;
-        const plan = reborn ? this.#plan(held.flow) : undefined;
+        const plan = this.#plan(held.flow);
         if (plan !== undefined) effects.update.push({ ...plan, timeout: Math.min(plan.timeout, UNPROVEN) });
         continue;
       }

@@ -15,7 +15,7 @@ import {
   initialGroup,
   isEligible,
 } from "../../redundancy/group/machine-state.ts";
-import type { FlowsSaid, RouterHost, SimRouter } from "./testing/sim-node.ts";
+import type { FlowsSaid, RouterHost, SimRouter } from "./testing/sim-contracts.ts";
 import { runSeed, runSeeds } from "./testing/sim-run.ts";
 
 /** The machine of src/redundancy, with what its service does around it. */

@@ -4,49 +4,13 @@
  */
 import { serviceMark } from "../../marks.ts";
 import type { ReplicatedService } from "../machine-store.ts";
+import { type FlowsSaid, type RouterHost, type SimRouter, type SimService, type World, ends } from "./sim-contracts.ts";
 import { SimKernel } from "./sim-kernel.ts";
 import { SimProcess } from "./sim-process.ts";
-import { type SimWorld, ends } from "./sim-world.ts";
-
-/** What a flows process says to the virtual routers: as redundancy/flows-link.ts makes of its report. */
-export interface FlowsSaid {
-  readonly synced: readonly string[];
-  readonly arriving: boolean;
-}
-/** A virtual router of one node. */
-export interface SimRouter {
-  readonly active: boolean;
-  flows(said: FlowsSaid | undefined): void;
-  flushed(id: number): void;
-  switchover(to: string): void;
-  /** The node lost its power. */
-  end(): void;
-}
-/** What it may do. */
-export interface RouterHost {
-  readonly world: SimWorld;
-  readonly index: number;
-  readonly router: string;
-  readonly life: number;
-  /** To the same router at the other nodes, by datagram. */
-  send(to: number, deliver: (router: SimRouter) => void): void;
-  hold(): void;
-  release(): void;
-  announce(): void;
-  changed(name: string, reason: string): void;
-  flush(id: number, to: string, within: number): void;
-}
-export type MakeRouter = (host: RouterHost) => SimRouter;
-
-export interface SimService {
-  readonly name: string;
-  readonly router: string;
-  readonly protocol: 6 | 17;
-}
 
 export class SimNode {
   readonly index: number;
-  readonly world: SimWorld;
+  readonly world: World;
   readonly kernel: SimKernel;
   process: SimProcess | undefined;
   readonly routers = new Map<string, SimRouter>();
@@ -57,7 +21,7 @@ export class SimNode {
   reloadedAt = Number.NEGATIVE_INFINITY;
   #powered = false;
 
-  constructor(world: SimWorld, index: number, services: readonly SimService[]) {
+  constructor(world: World, index: number, services: readonly SimService[]) {
     this.world = world;
     this.index = index;
     this.services = services;

@@ -5,7 +5,8 @@
  */
 import { messageOf } from "../../../base/errors.ts";
 import { chance, randomInt } from "../../../base/random.ts";
-import type { MakeRouter, SimNode } from "./sim-node.ts";
+import type { MakeRouter } from "./sim-contracts.ts";
+import type { SimNode } from "./sim-node.ts";
 import { LIFETIME, SimWorld, sameBackend } from "./sim-world.ts";
 
 /** ms: an Active that is silent is followed, a stream that is silent is given up, dialed again and resumed. */

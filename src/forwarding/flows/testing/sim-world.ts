@@ -3,7 +3,8 @@ import { EventQueue } from "../../../base/event-queue.ts";
 import { type Random, chance, randomInt, seededRandom } from "../../../base/random.ts";
 import { type Flow, TCP_STATE, flowKey, tuplesSame } from "../../../linux/wire-conntrack.ts";
 import { SimNetwork } from "./sim-network.ts";
-import { type MakeRouter, SimNode, type SimService } from "./sim-node.ts";
+import { type MakeRouter, type SimService, type World, type WorldNode, ends } from "./sim-contracts.ts";
+import { SimNode } from "./sim-node.ts";
 import { BATCH, WINDOW } from "./sim-process.ts";
 
 export class InvariantBroken extends Error {
@@ -30,7 +31,7 @@ export interface Connection {
   readonly safe: Map<number, number>;
 }
 
-export class SimWorld {
+export class SimWorld implements World {
   readonly queue = new EventQueue();
   readonly random: Random;
   readonly network: SimNetwork;
@@ -112,7 +113,7 @@ export class SimWorld {
 
   // Clients ------------------------------------------------------------------------------------------------
 
-  announced(node: SimNode, router: string): void {
+  announced(node: WorldNode, router: string): void {
     this.#believed.forEach((believed, home) => {
       if (home === node.index || !this.network.isCut("segment", node.index, home))
         believed.set(router, node.index);
@@ -243,8 +244,10 @@ export class SimWorld {
   becomeCalm(): void {
     for (const connection of this.connections.values()) {
       const node = this.route(connection.home, connection.service.router);
-      if ((connection.state === "open" || connection.state === "closing") && node !== undefined)
-        this.touch(connection, node);
+      if (connection.state !== "open" && connection.state !== "closing") continue;
+      if (node !== undefined) this.touch(connection, node);
+      else if (this.actives(connection.service.router).some((one) => leadsElsewhere(one, connection)))
+        this.#ended(connection, "lost"); // took over with an earlier one, and no packet has shown it yet
     }
     this.calm = true;
   }
@@ -270,7 +273,7 @@ export class SimWorld {
     return false;
   }
   /** Others removed it, and it may take a round until it is back; or its service has just come. */
-  #excused(node: SimNode, key: string, service: string): boolean {
+  #excused(node: WorldNode, key: string, service: string): boolean {
     const removed = node.kernel.removed.get(key) ?? Number.NEGATIVE_INFINITY;
     return this.now - removed < 4000 || !node.has(service) || this.now - node.reloadedAt < 1000;
   }
@@ -300,7 +303,7 @@ export class SimWorld {
   // What must hold -----------------------------------------------------------------------------------------
 
   /** The giver's process has answered that all is acknowledged by `to`. */
-  flushed(giver: SimNode, router: string, to: string): void {
+  flushed(giver: WorldNode, router: string, to: string): void {
     const keys = [...this.connections.values()].filter(
       ({ state, service, key, flow }) =>
         (state === "open" || state === "closing") &&
@@ -314,7 +317,7 @@ export class SimWorld {
     this.#handingOver.set(router, { to, at: this.now, keys });
   }
   /** The addresses of a router come to a node. */
-  holds(node: SimNode, router: string): void {
+  holds(node: WorldNode, router: string): void {
     node.say(`holds the addresses of ${router}`);
     this.#movedAt.set(router, [...(this.#movedAt.get(router) ?? []), this.now]);
     const handing = this.#handingOver.get(router);
@@ -343,7 +346,11 @@ export class SimWorld {
       this.#watch();
       for (const router of this.routerNames)
         if (this.actives(router).length > 1) this.#split.set(router, this.now);
-      for (const node of this.nodes) this.#acknowledged(node);
+      for (const node of this.nodes) {
+        // Nobody can tell it what was removed.
+        if (!isWhole(node)) for (const key of node.kernel.removed.keys()) node.kernel.removed.set(key, this.now);
+        this.#acknowledged(node);
+      }
     });
   }
   /** Whether every node that is Active for it has acknowledged it. */
@@ -394,14 +401,20 @@ export class SimWorld {
   }
 }
 
-/** For people. */
-export const ends = ({ source, sourcePort, destination, destinationPort }: Flow["original"]): string =>
-  `${source.join(".")}:${sourcePort}>${destination[3]}:${destinationPort}`;
 const closed = (tcpState: number): boolean =>
   tcpState === TCP_STATE.TIME_WAIT || tcpState === TCP_STATE.CLOSE;
 
 export const sameBackend = (reply: Flow["reply"] | undefined, flow: Flow): boolean =>
   reply === flow.reply || (reply !== undefined && tuplesSame(reply, flow.reply));
+
+function leadsElsewhere({ kernel }: SimNode, { key, flow }: Connection): boolean {
+  const there = kernel.backend(key);
+  return there !== undefined && !sameBackend(there, flow);
+}
+/** Its process runs and has heard all that its peers have to say. */
+const isWhole = ({ process }: SimNode): boolean =>
+  process !== undefined &&
+  [...process.peers.values()].every(({ machine: { isConnected, receivedAll } }) => isConnected && receivedAll);
 
 function lifetime(protocol: number, tcpState: number): number {
   if (protocol === 17) return LIFETIME.udp;
