@@ -378,6 +378,21 @@ describe("who owns a flow", () => {
     expect(names.map((name) => site.store(name).counts.own)).toEqual(stays === "lb1" ? [2, 0, 0] : [0, 2, 0]);
   });
 
+  it("who waits to hand over does not gainsay the next Active (simulation seed 17305)", () => {
+    const site = new Site();
+    site.active("lb1", true);
+    site.opens("lb1", 1, 12);
+    site.active("lb2", true);
+    site.store("lb1").leave(instant(2000));
+    site.cut.add(site.link("lb1", "lb2"));
+    site.opens("lb2", 1, 11);
+    site.upkeep();
+    expect([...site.table("lb3").values()]).toEqual(["10.1.0.11"]);
+    site.active("lb1", false);
+    site.heal("lb1", "lb2");
+    site.same();
+  });
+
   it("two that were elected at once agree in the end", () => {
     const site = new Site();
     site.cut.add(site.link("lb1", "lb2"));

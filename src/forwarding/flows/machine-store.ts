@@ -5,12 +5,25 @@
  *
  * Effects are carried out in this order: delete, create, update, then tell.
  */
-import { type MonotonicMs, addTime, ms, timeSince } from "../../base/time.ts";
-import { type Flow, type FlowPlan, TCP_STATE, flowKey, tuplesSame } from "../../linux/wire-conntrack.ts";
+import { type MonotonicMs, instant, timeSince } from "../../base/time.ts";
+import { type Flow, type FlowPlan, flowKey, tuplesSame } from "../../linux/wire-conntrack.ts";
+import {
+  ANSWERED_FOR,
+  type Ended,
+  LONGEST,
+  SHORTEST,
+  UNPROVEN,
+  closed,
+  closing,
+  ended,
+  prolongAt,
+  recordOf,
+  same,
+} from "./machine-flow.ts";
 import type { OwnFlows } from "./machine-outgoing.ts";
 import type { Delivery } from "./machine-peer.ts";
-import { NO_WORD, type RouterTerm, Terms, type Word } from "./machine-terms.ts";
-import type { Entry, FlowRecord } from "./wire.ts";
+import { NO_WORD, Terms, type Word } from "./machine-terms.ts";
+import type { FlowRecord } from "./wire.ts";
 
 export interface ReplicatedService {
   readonly name: string;
@@ -48,7 +61,6 @@ interface Held {
 
 /** A flow, and its backend. */
 type Name = Pick<Flow, "protocol" | "original" | "reply">;
-type Ended = Extract<Entry, { ended: true }>["flow"];
 export interface StoreEffects {
   readonly delete: Ended[];
   readonly create: FlowPlan[];
@@ -71,6 +83,7 @@ export class FlowStore {
   readonly #generations = new Map<string, number>();
   readonly #mask: number;
   readonly #terms: Terms;
+  #leavingUntil: MonotonicMs = instant(Number.NEGATIVE_INFINITY);
   /** What each peer announced last. */
   readonly #heard = new Map<string, Delivery["terms"]>();
   /** Entries of services that this node does not have, or not yet, or does not replicate. */
@@ -106,6 +119,11 @@ export class FlowStore {
   configure(services: readonly ReplicatedService[]): void {
     this.#byMark = new Map(services.map((service) => [service.mark, service]));
     this.#byName = new Map(services.map((service) => [service.name, service]));
+  }
+
+  /** Something is handed over until then: what the next Active says is right, and is not gainsaid. */
+  leave(until: MonotonicMs): void {
+    if (until > this.#leavingUntil) this.#leavingUntil = until;
   }
 
   /** The virtual routers that this node is Active for: their flows are ours now, those of others may go. */
@@ -258,7 +276,7 @@ export class FlowStore {
     const prolong: FlowPlan[] = [];
     const create: FlowPlan[] = [];
     const tell: { key: string }[] = [];
-    this.#sayAll(this.#terms.insist(), { tell });
+    if (now >= this.#leavingUntil) this.#sayAll(this.#terms.insist(), { tell });
     for (const [key, held] of this.#held) {
       if (held.owner === SELF && held.again) {
         held.again = false;
@@ -470,45 +488,3 @@ export class FlowStore {
     for (const [key, { owner }] of this.#held) if (owner === SELF) yield key;
   }
 }
-
-/**
- * Seconds that a peer's flow lives here unless it is prolonged, which it is at a third: so it has at least the 2 h 4 min
- * of RFC 5382 (REQ-5) left when we take it over, until its next packet gives it the kernel's own time. Not longer,
- * since one whose end was never told (its node died) is in the table for so long.
- */
-const LONGEST = 11_160;
-/** Seconds that a copy lives at least: a listing says only what is left of a flow's time, which may be almost nothing. */
-const SHORTEST = 30;
-/** Seconds for a flow that ended elsewhere: as long as the kernel keeps a closed one. A packet gives it all its time. */
-const UNPROVEN = 120;
-/** Two Actives tell each other of a flow once in this time, however often either does. */
-const ANSWERED_FOR = ms(3000);
-/** At a third of its time, so that two rounds may fail. */
-const prolongAt = (flow: FlowRecord, now: MonotonicMs): MonotonicMs =>
-  addTime(now, ms((Math.min(flow.timeout, LONGEST) * 1000) / 3));
-
-/** TIME_WAIT and CLOSE: nothing can be lost any more, and the client may use the port again for another backend. */
-const closed = ({ tcpState }: Flow): boolean =>
-  tcpState === TCP_STATE.TIME_WAIT || tcpState === TCP_STATE.CLOSE;
-
-const closing = ({ tcpState }: FlowRecord): boolean => tcpState >= TCP_STATE.FIN_WAIT;
-
-const ended = ({ family, protocol, original, service }: FlowRecord): Ended => ({
-  family,
-  protocol,
-  original,
-  service,
-});
-
-function recordOf(flow: Flow, service: string): FlowRecord {
-  const { family, protocol, original, reply, timeout, tcpState, windowScales } = flow;
-  return { service, family, protocol, original, reply, timeout, tcpState, windowScales };
-}
-
-/** Whether a peer would do the same with it: a new lifetime alone is no news. */
-const same = (known: FlowRecord, flow: Flow, service: string): boolean =>
-  known.tcpState === flow.tcpState &&
-  known.service === service &&
-  tuplesSame(known.reply, flow.reply) &&
-  known.windowScales?.[0] === flow.windowScales?.[0] &&
-  known.windowScales?.[1] === flow.windowScales?.[1];
