@@ -3,7 +3,7 @@ import { ip, ipBytes } from "../../base/addresses.ts";
 import { chance, randomInt, seededRandom } from "../../base/random.ts";
 import { instant } from "../../base/time.ts";
 import { type Flow, TCP_STATE, flowKey } from "../../linux/wire-conntrack.ts";
-import { FlowStore, type StoreEffects } from "./machine-store.ts";
+import { FlowStore, type StoreEffects, nothing } from "./machine-store.ts";
 import type { RouterTerm } from "./machine-terms.ts";
 import type { Entry } from "./wire.ts";
 
@@ -383,7 +383,7 @@ describe("who owns a flow", () => {
     site.active("lb1", true);
     site.opens("lb1", 1, 12);
     site.active("lb2", true);
-    site.store("lb1").leave(instant(2000));
+    expect(site.store("lb1").leave(instant(2000), "lb2").tell).toEqual([]);
     site.cut.add(site.link("lb1", "lb2"));
     site.opens("lb2", 1, 11);
     site.upkeep();
@@ -391,6 +391,22 @@ describe("who owns a flow", () => {
     site.active("lb1", false);
     site.heal("lb1", "lb2");
     site.same();
+  });
+
+  it("who hands over has the last word beforehand, whatever a third one has said (simulation seed 17305)", () => {
+    const site = new Site();
+    site.active("lb3", true);
+    site.opens("lb3", 1, 12);
+    site.active("lb1", true);
+    site.cut.add(site.link("lb1", "lb3"));
+    site.opens("lb1", 1, 11);
+    // Active still, and does not hear the other: its word is the later one for now.
+    site.active("lb3", false);
+    site.active("lb3", true);
+    site.heal("lb1", "lb3");
+    expect([...site.table("lb2").values()]).toEqual(["10.1.0.12"]);
+    site.carryOut("lb1", { ...nothing(), ...site.store("lb1").leave(instant(2000), "lb2") });
+    expect([...site.table("lb2").values()]).toEqual(["10.1.0.11"]);
   });
 
   it("two that were elected at once agree in the end", () => {

@@ -121,9 +121,15 @@ export class FlowStore {
     this.#byName = new Map(services.map((service) => [service.name, service]));
   }
 
-  /** Something is handed over until then: what the next Active says is right, and is not gainsaid. */
-  leave(until: MonotonicMs): void {
+  /**
+   * Something is handed over until then: what `to` says as the next Active is right, and is not gainsaid. What anybody
+   * else has said must not be the last word that it has heard.
+   */
+  leave(until: MonotonicMs, to: string): Pick<StoreEffects, "tell"> {
     if (until > this.#leavingUntil) this.#leavingUntil = until;
+    const tell: StoreEffects["tell"] = [];
+    this.#sayAll(this.#terms.insist(to), { tell });
+    return { tell };
   }
 
   /** The virtual routers that this node is Active for: their flows are ours now, those of others may go. */

@@ -25,6 +25,8 @@ const LAST = 0xffff_ffff;
 export class Terms {
   readonly #node: string;
   #of = new Map<string, RouterTerm>();
+  /** Whose the latest term of a router is, where it was that node that said so. */
+  readonly #by = new Map<string, string>();
   /** Replaced with every change. */
   #announced: readonly RouterTerm[] = [];
 
@@ -60,15 +62,21 @@ export class Terms {
       const latest = Math.min(LAST, Math.max(known.seen, term + (tie ? 1 : 0), seen));
       if (latest === known.seen) continue;
       this.#set({ ...known, seen: latest });
+      this.#by.set(router, seen > term ? "" : peer);
       if (!known.active || active) continue;
       this.#take(router);
       again.push(router);
     }
     return again;
   }
-  /** Active still, though another was elected later: takes the next term, and answers for which routers. */
-  insist(): string[] {
-    const outbid = this.#announced.filter(({ active, term, seen }) => active && seen > term);
+  /**
+   * Active still, though another was elected later: takes the next term, and answers for which routers. Not where that
+   * other is `to`, which follows us.
+   */
+  insist(to?: string): string[] {
+    const outbid = this.#announced.filter(
+      ({ router, active, term, seen }) => active && seen > term && (to === undefined || this.#by.get(router) !== to),
+    );
     for (const { router } of outbid) this.#take(router);
     return outbid.map(({ router }) => router);
   }

@@ -145,7 +145,7 @@ export class FlowsService {
   /** See Peers.flush. */
   flush(within: DurationMs, to?: string): Promise<string> {
     const { clock } = this.#options;
-    this.#store.leave(addTime(clock.monotonic(), within));
+    if (to !== undefined) this.#peers.tell(this.#store.leave(addTime(clock.monotonic(), within), to));
     return this.#peers.flush(within, to);
   }
   /** Peers that can be told of clients now. */

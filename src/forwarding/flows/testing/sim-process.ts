@@ -159,7 +159,7 @@ export class SimProcess {
   flush(within: number, to: number, done: (missing: string) => void): void {
     const { kernel, queue } = this.options;
     const until = instant(queue.now + within);
-    this.store.leave(until);
+    this.#tell(this.store.leave(until, this.options.name(to)));
     let renewed = false;
     const peer = this.peers.get(to);
     if (peer !== undefined && peer.end === undefined) this.#lookFor(peer);
