@@ -409,6 +409,21 @@ describe("who owns a flow", () => {
     expect([...site.table("lb2").values()]).toEqual(["10.1.0.11"]);
   });
 
+  it("once the one with the later word is Active no more, the other has the next one at once (simulation seed 24387)", () => {
+    const site = new Site();
+    site.cut.add(site.link("lb1", "lb2"));
+    site.active("lb1", true);
+    site.opens("lb1", 1, 11);
+    site.active("lb2", true);
+    site.opens("lb2", 1, 12);
+    site.heal("lb1", "lb2");
+    site.active("lb2", false);
+    const delivery = { first: false, last: false, entries: [], terms: site.terms("lb2") };
+    site.carryOut("lb1", site.store("lb1").remote("lb2", delivery, now));
+    site.same();
+    expect(site.table("lb2")).toEqual(new Map([[flowKey(flow(1, 11, 0)), "10.1.0.11"]]));
+  });
+
   it("two that were elected at once agree in the end", () => {
     const site = new Site();
     site.cut.add(site.link("lb1", "lb2"));

@@ -60,10 +60,11 @@ export class Terms {
       // Two that were elected at once: the one whose name comes first takes the next term.
       const tie = known.active && term === known.term && peer > this.#node;
       const latest = Math.min(LAST, Math.max(known.seen, term + (tie ? 1 : 0), seen));
-      if (latest === known.seen) continue;
-      this.#set({ ...known, seen: latest });
-      this.#by.set(router, seen > term ? "" : peer);
-      if (!known.active || active) continue;
+      if (latest > known.seen) {
+        this.#set({ ...known, seen: latest });
+        this.#by.set(router, seen > term ? "" : peer);
+      }
+      if (!known.active || active || Math.max(term, seen) <= known.term) continue;
       this.#take(router);
       again.push(router);
     }
