@@ -356,27 +356,35 @@ describe("who owns a flow", () => {
     site.opens("lb1", 1, 11);
     site.active("lb2", true);
     site.active("lb1", false);
-    site.carryOut("lb3", site.store("lb3").remote("lb1", { first: false, last: false, entries: late, terms }, now));
+    site.carryOut(
+      "lb3",
+      site.store("lb3").remote("lb1", { first: false, last: false, entries: late, terms }, now),
+    );
     expect([...site.table("lb3").values()]).toEqual(["10.1.0.11"]);
     expect(site.store("lb3").conflicts).toBe(0);
   });
 
-  it.each(["lb1", "lb2"] as const)("after a split third nodes keep what %s has, which stays Active", (stays) => {
-    const site = new Site();
-    const goes = stays === "lb1" ? "lb2" : "lb1";
-    site.active("lb1", true);
-    site.opens("lb1", 7);
-    site.cut.add(site.link("lb1", "lb2"));
-    site.active("lb2", true);
-    site.opens("lb1", 1, 11);
-    site.opens("lb2", 1, 12);
-    site.active(goes, false);
-    site.heal("lb1", "lb2");
-    site.upkeep();
-    site.same();
-    expect(site.table("lb3").size).toBe(2);
-    expect(names.map((name) => site.store(name).counts.own)).toEqual(stays === "lb1" ? [2, 0, 0] : [0, 2, 0]);
-  });
+  it.each(["lb1", "lb2"] as const)(
+    "after a split third nodes keep what %s has, which stays Active",
+    (stays) => {
+      const site = new Site();
+      const goes = stays === "lb1" ? "lb2" : "lb1";
+      site.active("lb1", true);
+      site.opens("lb1", 7);
+      site.cut.add(site.link("lb1", "lb2"));
+      site.active("lb2", true);
+      site.opens("lb1", 1, 11);
+      site.opens("lb2", 1, 12);
+      site.active(goes, false);
+      site.heal("lb1", "lb2");
+      site.upkeep();
+      site.same();
+      expect(site.table("lb3").size).toBe(2);
+      expect(names.map((name) => site.store(name).counts.own)).toEqual(
+        stays === "lb1" ? [2, 0, 0] : [0, 2, 0],
+      );
+    },
+  );
 
   it("who waits to hand over does not gainsay the next Active (simulation seed 17305)", () => {
     const site = new Site();
@@ -520,47 +528,51 @@ describe("who owns a flow", () => {
   });
 
   const time = { timeout: 30_000 + 50 * seeds };
-  it("whatever happens, no open connection is missing anywhere once the links are whole over many seeds", time, () => {
-    for (let seed = 1; seed <= seeds; seed++) {
-      const random = seededRandom(seed);
-      const site = new Site();
-      let active: Name = "lb1";
-      site.active(active, true);
-      const any = (): Name => names[randomInt(random, 0, 2)] ?? "lb1";
-      for (let i = 0; i < 120; i++) {
-        const node = any();
-        const other = any();
-        // Ports of their own: two nodes never give one to different backends here.
-        if (chance(random, 0.6)) site.opens(active, randomInt(random, 0, 40));
-        if (chance(random, 0.3)) site.ends(active, randomInt(random, 0, 40));
-        if (node !== other && chance(random, 0.05)) site.cut.add(site.link(node, other));
-        if (node !== other && site.cut.has(site.link(node, other)) && chance(random, 0.3))
-          site.heal(node, other);
-        if (chance(random, 0.05)) {
-          site.active(node, true);
-          if (node !== active) site.active(active, false);
-          active = node;
+  it(
+    "whatever happens, no open connection is missing anywhere once the links are whole over many seeds",
+    time,
+    () => {
+      for (let seed = 1; seed <= seeds; seed++) {
+        const random = seededRandom(seed);
+        const site = new Site();
+        let active: Name = "lb1";
+        site.active(active, true);
+        const any = (): Name => names[randomInt(random, 0, 2)] ?? "lb1";
+        for (let i = 0; i < 120; i++) {
+          const node = any();
+          const other = any();
+          // Ports of their own: two nodes never give one to different backends here.
+          if (chance(random, 0.6)) site.opens(active, randomInt(random, 0, 40));
+          if (chance(random, 0.3)) site.ends(active, randomInt(random, 0, 40));
+          if (node !== other && chance(random, 0.05)) site.cut.add(site.link(node, other));
+          if (node !== other && site.cut.has(site.link(node, other)) && chance(random, 0.3))
+            site.heal(node, other);
+          if (chance(random, 0.05)) {
+            site.active(node, true);
+            if (node !== active) site.active(active, false);
+            active = node;
+          }
+        }
+        for (const [x, y] of [
+          ["lb1", "lb2"],
+          ["lb1", "lb3"],
+          ["lb2", "lb3"],
+        ] as const)
+          site.heal(x, y);
+        site.upkeep();
+        try {
+          for (const name of names) {
+            const missing = [...site.open].filter((key) => !site.table(name).has(key));
+            expect(missing, `missing at ${name}`).toEqual([]);
+          }
+          // And what ended is gone where it counts; a copy whose owner was out of reach may linger elsewhere.
+          expect(site.table(active).size).toBe([...site.store(active).own.keys()].length);
+        } catch (error) {
+          throw new Error(`seed ${seed}: ${String(error)}`, { cause: error });
         }
       }
-      for (const [x, y] of [
-        ["lb1", "lb2"],
-        ["lb1", "lb3"],
-        ["lb2", "lb3"],
-      ] as const)
-        site.heal(x, y);
-      site.upkeep();
-      try {
-        for (const name of names) {
-          const missing = [...site.open].filter((key) => !site.table(name).has(key));
-          expect(missing, `missing at ${name}`).toEqual([]);
-        }
-        // And what ended is gone where it counts; a copy whose owner was out of reach may linger elsewhere.
-        expect(site.table(active).size).toBe([...site.store(active).own.keys()].length);
-      } catch (error) {
-        throw new Error(`seed ${seed}: ${String(error)}`, { cause: error });
-      }
-    }
-  });
+    },
+  );
 });
 
 describe("connections", () => {

@@ -264,7 +264,9 @@ export class FlowStore {
     const before = this.#heard.get(peer);
     this.#heard.set(peer, terms);
     this.#sayAll(this.#terms.hear(peer, terms.values()), effects);
-    const gone = [...terms.values()].filter((one) => !one.active && before?.get(one.router)?.active !== false);
+    const gone = [...terms.values()].filter(
+      (one) => !one.active && before?.get(one.router)?.active !== false,
+    );
     if (gone.length === 0) return;
     const routers = new Set(gone.map(({ router }) => router));
     for (const held of this.#held.values())
@@ -303,13 +305,7 @@ export class FlowStore {
     if (held !== undefined) held.missing = true;
   }
 
-  #remoteFlow(
-    peer: string,
-    flow: FlowRecord,
-    word: Word,
-    effects: StoreEffects,
-    now: MonotonicMs,
-  ): void {
+  #remoteFlow(peer: string, flow: FlowRecord, word: Word, effects: StoreEffects, now: MonotonicMs): void {
     const service = this.#byName.get(flow.service);
     const plan = this.#plan(flow);
     const key = flowKey(flow);
@@ -401,7 +397,10 @@ export class FlowStore {
       if (plan !== undefined) effects.update.push({ ...plan, timeout: Math.min(plan.timeout, UNPROVEN) });
       return;
     }
-    if (!this.#later(peer, word, known, this.#routerOf(known.flow.service)) && !(known.owner === SELF && word.active)) {
+    if (
+      !this.#later(peer, word, known, this.#routerOf(known.flow.service)) &&
+      !(known.owner === SELF && word.active)
+    ) {
       // The end of an earlier one; but where an Active says so, nobody prolongs it until its owner speaks again.
       if (word.active) known.owner = UNCLAIMED;
       return;

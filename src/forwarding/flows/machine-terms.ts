@@ -59,12 +59,14 @@ export class Terms {
       const known = this.#get(router);
       // Two that were elected at once: the one whose name comes first takes the next term.
       const tie = known.active && term === known.term && peer > this.#node;
-      const latest = Math.min(LAST, Math.max(known.seen, term + (tie ? 1 : 0), seen));
+      const theirs = Math.min(LAST, term + (tie ? 1 : 0));
+      const latest = Math.max(known.seen, theirs, seen);
       if (latest > known.seen) {
         this.#set({ ...known, seen: latest });
         this.#by.set(router, seen > term ? "" : peer);
       }
-      if (!known.active || active || Math.max(term, seen) <= known.term) continue;
+      // Of what it has only heard of, the one who said it may be Active: `insist` is slow enough for two of those.
+      if (!known.active || active || theirs <= known.term) continue;
       this.#take(router);
       again.push(router);
     }
@@ -76,7 +78,8 @@ export class Terms {
    */
   insist(to?: string): string[] {
     const outbid = this.#announced.filter(
-      ({ router, active, term, seen }) => active && seen > term && (to === undefined || this.#by.get(router) !== to),
+      ({ router, active, term, seen }) =>
+        active && seen > term && (to === undefined || this.#by.get(router) !== to),
     );
     for (const { router } of outbid) this.#take(router);
     return outbid.map(({ router }) => router);

@@ -4,7 +4,14 @@
  */
 import { serviceMark } from "../../marks.ts";
 import type { ReplicatedService } from "../machine-store.ts";
-import { type FlowsSaid, type RouterHost, type SimRouter, type SimService, type World, ends } from "./sim-contracts.ts";
+import {
+  type FlowsSaid,
+  type RouterHost,
+  type SimRouter,
+  type SimService,
+  type World,
+  ends,
+} from "./sim-contracts.ts";
 import { SimKernel } from "./sim-kernel.ts";
 import { SimProcess } from "./sim-process.ts";
 

@@ -348,7 +348,8 @@ export class SimWorld implements World {
         if (this.actives(router).length > 1) this.#split.set(router, this.now);
       for (const node of this.nodes) {
         // Nobody can tell it what was removed.
-        if (!isWhole(node)) for (const key of node.kernel.removed.keys()) node.kernel.removed.set(key, this.now);
+        if (!isWhole(node))
+          for (const key of node.kernel.removed.keys()) node.kernel.removed.set(key, this.now);
         this.#acknowledged(node);
       }
     });
@@ -414,7 +415,9 @@ function leadsElsewhere({ kernel }: SimNode, { key, flow }: Connection): boolean
 /** Its process runs and has heard all that its peers have to say. */
 const isWhole = ({ process }: SimNode): boolean =>
   process !== undefined &&
-  [...process.peers.values()].every(({ machine: { isConnected, receivedAll } }) => isConnected && receivedAll);
+  [...process.peers.values()].every(
+    ({ machine: { isConnected, receivedAll } }) => isConnected && receivedAll,
+  );
 
 function lifetime(protocol: number, tcpState: number): number {
   if (protocol === 17) return LIFETIME.udp;
