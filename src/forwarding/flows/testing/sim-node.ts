@@ -131,11 +131,11 @@ export class SimNode {
     });
   }
   #said(process: SimProcess): FlowsSaid {
-    const peers = [...process.peers.values()].map(({ index, machine: { status } }) => ({ index, status }));
-    const whole = peers.filter(({ status }) => status.connected && status.receivedAll);
+    const peers = [...process.peers.values()];
+    const whole = peers.filter(({ machine }) => machine.isConnected && machine.receivedAll);
     return {
       synced: whole.map(({ index }) => this.world.name(index)),
-      arriving: peers.some(({ status }) => status.connected && !status.receivedAll),
+      arriving: peers.some(({ machine }) => machine.isConnected && !machine.receivedAll),
     };
   }
 

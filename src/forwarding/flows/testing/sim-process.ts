@@ -290,8 +290,8 @@ export class SimProcess {
   #changed(): void {
     let now = 0;
     for (const { machine } of this.peers.values()) {
-      const { connected, sentAll, receivedAll } = machine.status;
-      now = now * 8 + (connected ? 4 : 0) + (sentAll ? 2 : 0) + (receivedAll ? 1 : 0);
+      const { isConnected, sentAll, receivedAll } = machine;
+      now = now * 8 + (isConnected ? 4 : 0) + (sentAll ? 2 : 0) + (receivedAll ? 1 : 0);
     }
     if (now === this.#status || this.closed) return;
     this.#status = now;
