@@ -250,6 +250,8 @@ export class Outgoing {
   #begin(now: MonotonicMs): void {
     this.#count.snapshots++;
     this.#sentAll = false;
+    // The end of an earlier one says nothing any more.
+    this.#inFlight = this.#inFlight.map((batch) => (batch.last ? { ...batch, last: false } : batch));
     this.#snapshot = [...this.#own.keys()];
     this.#snapshotSent = 0;
     this.#snapshotBegun = false;

@@ -246,8 +246,8 @@ export class SimWorld implements World {
       const node = this.route(connection.home, connection.service.router);
       if (connection.state !== "open" && connection.state !== "closing") continue;
       if (node !== undefined) this.touch(connection, node);
-      else if (this.actives(connection.service.router).some((one) => leadsElsewhere(one, connection)))
-        this.#ended(connection, "lost"); // took over with an earlier one, and no packet has shown it yet
+      else if (this.actives(connection.service.router).some((one) => isWithout(one, connection)))
+        this.#ended(connection, "lost"); // took over without it, and no packet has shown that yet
     }
     this.calm = true;
   }
@@ -408,10 +408,8 @@ const closed = (tcpState: number): boolean =>
 export const sameBackend = (reply: Flow["reply"] | undefined, flow: Flow): boolean =>
   reply === flow.reply || (reply !== undefined && tuplesSame(reply, flow.reply));
 
-function leadsElsewhere({ kernel }: SimNode, { key, flow }: Connection): boolean {
-  const there = kernel.backend(key);
-  return there !== undefined && !sameBackend(there, flow);
-}
+const isWithout = ({ kernel }: SimNode, { key, flow }: Connection): boolean =>
+  !sameBackend(kernel.backend(key), flow);
 /** Its process runs and has heard all that its peers have to say. */
 const isWhole = ({ process }: SimNode): boolean =>
   process !== undefined &&
