@@ -12,12 +12,15 @@ import {
   timeSince,
 } from "../../base/time.ts";
 import { flowKey } from "../../linux/wire-conntrack.ts";
+import type { RouterTerm } from "./machine-terms.ts";
 import type { Entry, FlowRecord, Frame } from "./wire.ts";
 
 /** Our own flows: read when a change is sent, so that only the latest form travels. */
 export interface OwnFlows {
   get(key: string): FlowRecord | undefined;
   keys(): Iterable<string>;
+  /** Another array with every change: a peer hears of it before anything else. */
+  readonly terms?: readonly RouterTerm[];
 }
 export type EndedFlow = Extract<Entry, { ended: true }>["flow"];
 
@@ -61,6 +64,8 @@ export class Outgoing {
   #snapshotSince: MonotonicMs = NEVER;
   /** Whether a whole snapshot, or a resumption, has told the peer all that is ours. */
   #sentAll = false;
+  /** Said last on this connection. */
+  #terms: readonly RouterTerm[] = [];
   #names: string[] = [];
   #numbers = new Map<string, number>();
   /** Until then nothing waits for company: a hand-over is under way. */
@@ -106,6 +111,7 @@ export class Outgoing {
   /** A connection stands, or is gone: what was introduced on the last one is unknown. */
   close(): void {
     this.#open = false;
+    this.#terms = [];
     this.#names = [];
     this.#numbers = new Map();
   }
@@ -196,6 +202,11 @@ export class Outgoing {
   /** Sends as many batches as are due and the window allows. */
   fill(now: MonotonicMs, hurry = false): void {
     if (!this.#open) return;
+    const { terms = this.#terms } = this.#own;
+    if (terms !== this.#terms) {
+      this.#terms = terms;
+      this.#say({ type: "terms", terms }, now);
+    }
     const { batch, window } = this.#most;
     while (this.#inFlight.length < window) {
       const { size } = this.#pending;
@@ -239,6 +250,8 @@ export class Outgoing {
   #begin(now: MonotonicMs): void {
     this.#count.snapshots++;
     this.#sentAll = false;
+    // The end of an earlier one says nothing any more.
+    this.#inFlight = this.#inFlight.map((batch) => (batch.last ? { ...batch, last: false } : batch));
     this.#snapshot = [...this.#own.keys()];
     this.#snapshotSent = 0;
     this.#snapshotBegun = false;

@@ -181,17 +181,27 @@ function run(seed: number, steps: number): Pair {
 }
 
 describe("replication with a peer", () => {
-  it("loses no acknowledged flow over broken connections, rebirths and resyncs, over many seeds", () => {
-    for (let seed = 1; seed <= seeds; seed++) {
-      try {
-        const pair = run(seed, 300);
-        expect(pair.refusals).toEqual([]);
-        expect([pair.check("lb1"), pair.check("lb2")]).toEqual([true, true]);
-      } catch (error) {
-        throw new Error(`seed ${seed}: ${String(error)}`, { cause: error });
-      }
-    }
+  it("the end of a snapshot that another has replaced does not say that all was sent (seed 5106)", () => {
+    const pair = run(5106, 300);
+    expect([pair.check("lb1"), pair.check("lb2")]).toEqual([true, true]);
   });
+
+  const time = { timeout: 30_000 + 50 * seeds };
+  it(
+    "loses no acknowledged flow over broken connections, rebirths and resyncs, over many seeds",
+    time,
+    () => {
+      for (let seed = 1; seed <= seeds; seed++) {
+        try {
+          const pair = run(seed, 300);
+          expect(pair.refusals).toEqual([]);
+          expect([pair.check("lb1"), pair.check("lb2")]).toEqual([true, true]);
+        } catch (error) {
+          throw new Error(`seed ${seed}: ${String(error)}`, { cause: error });
+        }
+      }
+    },
+  );
 
   it("goes on after a short break without a snapshot, and sends only what was not acknowledged", () => {
     const pair = new Pair(7);

@@ -17,6 +17,7 @@ import {
   timeSince,
 } from "../../base/time.ts";
 import { type EndedFlow, Outgoing, type OwnFlows } from "./machine-outgoing.ts";
+import type { RouterTerm } from "./machine-terms.ts";
 import type { AffinityEntry } from "../../contracts/affinity.ts";
 import {
   type Entry,
@@ -54,6 +55,8 @@ export interface Delivery {
   readonly last: boolean;
   /** Of a process that was started since the last snapshot. */
   readonly reborn: boolean;
+  /** As of when it was sent, by virtual router. */
+  readonly terms: ReadonlyMap<string, RouterTerm>;
   readonly entries: readonly Entry[];
 }
 
@@ -97,6 +100,7 @@ export class PeerMachine {
   // Receiving.
   #reader = new FrameReader();
   #services: readonly string[] = [];
+  #terms: ReadonlyMap<string, RouterTerm> = new Map();
   #peerInstance = "";
   #received = 0;
   #applied = 0;
@@ -157,6 +161,7 @@ export class PeerMachine {
     this.#refusal = undefined;
     this.#reader = new FrameReader();
     this.#services = [];
+    this.#terms = new Map();
     this.#outgoing.close();
     this.#heardAt = now;
     this.#say(
@@ -310,7 +315,12 @@ export class PeerMachine {
         this.#received = frame.seq;
         this.#count.entriesReceived += frame.entries.length;
         if (frame.first) this.#receivedAll = false;
-        this.#deliveries.push({ ...frame, session: this.#session, reborn: this.#reborn });
+        this.#deliver(frame);
+        return;
+      case "terms":
+        this.#terms = new Map(frame.terms.map((term) => [term.router, term]));
+        // In its turn, though there may be nothing else.
+        this.#deliver({ seq: this.#received, first: false, last: false, entries: [] });
         return;
       case "ack":
         if (this.#outgoing.acknowledge(frame.seq, now)) this.#outgoing.fill(now);
@@ -322,6 +332,11 @@ export class PeerMachine {
       case "alive":
         return;
     }
+  }
+
+  #deliver({ seq, first, last, entries }: Pick<Delivery, "seq" | "first" | "last" | "entries">): void {
+    const [session, reborn, terms] = [this.#session, this.#reborn, this.#terms];
+    this.#deliveries.push({ seq, first, last, entries, session, reborn, terms });
   }
 
   #onHello(hello: Hello, now: MonotonicMs): void {

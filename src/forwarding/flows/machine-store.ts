@@ -5,11 +5,25 @@
  *
  * Effects are carried out in this order: delete, create, update, then tell.
  */
-import { type MonotonicMs, addTime, ms, timeSince } from "../../base/time.ts";
-import { type Flow, type FlowPlan, TCP_STATE, flowKey, tuplesSame } from "../../linux/wire-conntrack.ts";
+import { type MonotonicMs, instant, timeSince } from "../../base/time.ts";
+import { type Flow, type FlowPlan, flowKey, tuplesSame } from "../../linux/wire-conntrack.ts";
+import {
+  ANSWERED_FOR,
+  type Ended,
+  LONGEST,
+  SHORTEST,
+  UNPROVEN,
+  closed,
+  closing,
+  ended,
+  prolongAt,
+  recordOf,
+  same,
+} from "./machine-flow.ts";
 import type { OwnFlows } from "./machine-outgoing.ts";
 import type { Delivery } from "./machine-peer.ts";
-import type { Entry, FlowRecord } from "./wire.ts";
+import { NO_WORD, Terms, type Word } from "./machine-terms.ts";
+import type { FlowRecord } from "./wire.ts";
 
 export interface ReplicatedService {
   readonly name: string;
@@ -25,6 +39,8 @@ const UNCLAIMED = Symbol("unclaimed");
 interface Held {
   owner: string | typeof SELF | typeof UNCLAIMED;
   flow: FlowRecord;
+  /** In which a peer said it. What we say of our own counts as of our term of its router. */
+  term: number;
   /** The owner's snapshot that told of it last. */
   generation: number;
   /** When the kernel must be given more time, since no packet does (a peer's flows). */
@@ -32,19 +48,19 @@ interface Held {
   /** The kernel lost a peer's flow: put it back at the next round. */
   missing: boolean;
   /**
-   * While two nodes are Active (make-before-break, a split brain) both own it, and neither insists: what the
-   * other said is kept, and it is the owner once we are not Active any more. `at`: when it was answered.
+   * While two nodes are Active (make-before-break, a split brain) both own it, and neither insists at once: what the
+   * other said is kept, and where it is the later word, the other is the owner once we are not Active any more. `at`:
+   * when it was answered.
    */
-  claim: { readonly peer: string; readonly flow: FlowRecord; readonly at: MonotonicMs } | undefined;
+  claim:
+    | { readonly peer: string; readonly flow: FlowRecord; readonly word: Word; readonly at: MonotonicMs }
+    | undefined;
   /** Another node spoke of what is ours: said once more in a while, since third nodes may have heard that one last. */
   again: boolean;
-  /** It went to its owner by such a claim, and the owner has not spoken of it since. */
-  handedOver: boolean;
 }
 
 /** A flow, and its backend. */
 type Name = Pick<Flow, "protocol" | "original" | "reply">;
-type Ended = Extract<Entry, { ended: true }>["flow"];
 export interface StoreEffects {
   readonly delete: Ended[];
   readonly create: FlowPlan[];
@@ -66,24 +82,34 @@ export class FlowStore {
   readonly #held = new Map<string, Held>();
   readonly #generations = new Map<string, number>();
   readonly #mask: number;
+  readonly #terms: Terms;
+  #leavingUntil: MonotonicMs = instant(Number.NEGATIVE_INFINITY);
+  /** What each peer announced last. */
+  readonly #heard = new Map<string, Delivery["terms"]>();
   /** Entries of services that this node does not have, or not yet, or does not replicate. */
   unknownServices = 0;
   /** Two nodes took the same client port to different backends: each keeps its own. */
   conflicts = 0;
 
-  /** `mask`: the bits of a connection's mark that are ours. */
-  constructor(mask: number) {
+  /** `mask`: the bits of a connection's mark that are ours. `node`: this one. */
+  constructor(mask: number, node: string) {
     this.#mask = mask;
+    this.#terms = new Terms(node);
+    const terms = this.#terms;
+    this.own = {
+      get: (key) => {
+        const held = this.#held.get(key);
+        return held?.owner === SELF ? held.flow : undefined;
+      },
+      keys: () => this.#ownKeys(),
+      get terms() {
+        return terms.announced;
+      },
+    };
   }
 
   /** Of the peers' machines: what is ours. */
-  readonly own: OwnFlows = {
-    get: (key) => {
-      const held = this.#held.get(key);
-      return held?.owner === SELF ? held.flow : undefined;
-    },
-    keys: () => this.#ownKeys(),
-  };
+  readonly own: OwnFlows;
   get counts(): { readonly own: number; readonly others: number } {
     let own = 0;
     for (const { owner } of this.#held.values()) if (owner === SELF) own++;
@@ -95,9 +121,21 @@ export class FlowStore {
     this.#byName = new Map(services.map((service) => [service.name, service]));
   }
 
+  /**
+   * Something is handed over until then: what `to` says as the next Active is right, and is not gainsaid. What anybody
+   * else has said must not be the last word that it has heard.
+   */
+  leave(until: MonotonicMs, to: string): Pick<StoreEffects, "tell"> {
+    if (until > this.#leavingUntil) this.#leavingUntil = until;
+    const tell: StoreEffects["tell"] = [];
+    this.#sayAll(this.#terms.insist(to), { tell });
+    return { tell };
+  }
+
   /** The virtual routers that this node is Active for: their flows are ours now, those of others may go. */
   setActive(routers: ReadonlySet<string>, now: MonotonicMs): StoreEffects {
     this.#active = routers;
+    this.#terms.setActive(routers);
     const effects = nothing();
     for (const [key, held] of this.#held) {
       const active = this.#isActive(held.flow.service);
@@ -109,15 +147,14 @@ export class FlowStore {
         held.missing = false;
         if (plan !== undefined) effects.create.push(plan);
       } else if (!active && held.owner === SELF && held.claim !== undefined) {
-        const { peer, flow } = held.claim;
+        const { peer, flow, word } = held.claim;
+        if (!this.#terms.later(peer, word, this.#routerOf(flow.service))) continue; // it will hear our word
         if (!tuplesSame(held.flow.reply, flow.reply)) {
           const plan = this.#plan(flow);
           effects.delete.push(ended(held.flow));
           if (plan !== undefined) effects.create.push(plan);
-          // A third node may hold what we said of it.
-          effects.tell.push({ key, ended: ended(held.flow) });
         }
-        this.#hold(key, held, peer, flow, now, true);
+        this.#hold(key, held, peer, flow, now, word.term);
       }
     }
     return effects;
@@ -204,17 +241,42 @@ export class FlowStore {
   /** A batch of a peer's flows. */
   remote(
     peer: string,
-    delivery: Pick<Delivery, "first" | "last" | "entries"> & { readonly reborn?: boolean },
+    delivery: Pick<Delivery, "first" | "last" | "entries"> & Partial<Pick<Delivery, "reborn" | "terms">>,
     now: MonotonicMs,
   ): StoreEffects {
     const effects = nothing();
+    const { terms } = delivery;
+    if (terms !== undefined && terms !== this.#heard.get(peer)) this.#hear(peer, terms, effects);
     if (delivery.first) this.#generations.set(peer, (this.#generations.get(peer) ?? 0) + 1);
     for (const entry of delivery.entries) {
-      if (entry.ended) this.#remoteEnd(peer, entry.flow, effects);
-      else this.#remoteFlow(peer, entry.flow, effects, now);
+      const word = terms?.get(this.#routerOf(entry.flow.service)) ?? NO_WORD;
+      if (entry.ended) this.#remoteEnd(peer, entry.flow, word, effects);
+      else this.#remoteFlow(peer, entry.flow, word, effects, now);
     }
-    if (delivery.last) this.#sweep(peer, effects, delivery.reborn === true);
+    if (delivery.last) this.#sweep(peer, effects, delivery.reborn === true, terms);
     return effects;
+  }
+  /**
+   * Other terms than before. Who is Active no more gives its flows to the next one, flow by flow and without a word to
+   * us: whatever the next one does not speak of runs out here as it does there.
+   */
+  #hear(peer: string, terms: Delivery["terms"], effects: StoreEffects): void {
+    const before = this.#heard.get(peer);
+    this.#heard.set(peer, terms);
+    this.#sayAll(this.#terms.hear(peer, terms.values()), effects);
+    const gone = [...terms.values()].filter(
+      (one) => !one.active && before?.get(one.router)?.active !== false,
+    );
+    if (gone.length === 0) return;
+    const routers = new Set(gone.map(({ router }) => router));
+    for (const held of this.#held.values())
+      if (held.owner === peer && routers.has(this.#routerOf(held.flow.service))) held.owner = UNCLAIMED;
+  }
+  /** In a new term. */
+  #sayAll(routers: readonly string[], { tell }: Pick<StoreEffects, "tell">): void {
+    if (routers.length === 0) return;
+    for (const [key, { owner, flow }] of this.#held)
+      if (owner === SELF && routers.includes(this.#routerOf(flow.service))) tell.push({ key });
   }
 
   /** Every two seconds: peers' flows that need more time in our kernel, those that it lost, ours that were doubted. */
@@ -222,6 +284,7 @@ export class FlowStore {
     const prolong: FlowPlan[] = [];
     const create: FlowPlan[] = [];
     const tell: { key: string }[] = [];
+    if (now >= this.#leavingUntil) this.#sayAll(this.#terms.insist(), { tell });
     for (const [key, held] of this.#held) {
       if (held.owner === SELF && held.again) {
         held.again = false;
@@ -242,24 +305,27 @@ export class FlowStore {
     if (held !== undefined) held.missing = true;
   }
 
-  #remoteFlow(peer: string, flow: FlowRecord, effects: StoreEffects, now: MonotonicMs): void {
+  #remoteFlow(peer: string, flow: FlowRecord, word: Word, effects: StoreEffects, now: MonotonicMs): void {
     const service = this.#byName.get(flow.service);
     const plan = this.#plan(flow);
     const key = flowKey(flow);
     const known = this.#held.get(key);
     if (service === undefined || plan === undefined) {
-      this.#unknown(peer, key, flow, effects, now);
+      this.#unknown(peer, key, flow, word, effects, now);
       return;
     }
+    const later = known === undefined || this.#later(peer, word, known, service.router);
     const active = this.#active.has(service.router);
     const conflict = known !== undefined && !tuplesSame(known.flow.reply, flow.reply);
+    // An earlier word than what we have heard: it was on its way for longer, or its node will take the next term.
+    if (!active && !later) return;
     if (conflict) this.conflicts++;
     if (known?.owner === SELF && active) {
-      // Told back, once: should that node not stay Active, it must know who has the flow.
       const told = known.claim?.peer === peer && timeSince(now, known.claim.at) < ANSWERED_FOR;
-      known.claim = { peer, flow, at: told ? (known.claim?.at ?? now) : now };
+      known.claim = { peer, flow, word, at: told ? (known.claim?.at ?? now) : now };
+      // Told back, once, where ours is the later word; else there will be one, if we stay Active.
       known.again = true;
-      if (!told) effects.tell.push({ key });
+      if (!told && !later) effects.tell.push({ key });
       if (conflict) return;
       // In a hand-over its first FIN passed through the other node, and we see the last acknowledgement at most.
       if (closing(flow) && !closing(known.flow)) {
@@ -278,28 +344,42 @@ export class FlowStore {
     if (conflict) {
       effects.delete.push(ended(known.flow));
       effects.create.push(plan);
-      if (known.owner === SELF) effects.tell.push({ key, ended: ended(known.flow) });
     } else (known === undefined || known.missing ? effects.create : effects.update).push(plan);
-    const held = this.#hold(key, known, active ? SELF : peer, flow, now);
+    const owner = active ? SELF : word.active ? peer : UNCLAIMED;
+    const held = this.#hold(key, known, owner, flow, now, word.term);
     if (!active) return;
     effects.tell.push({ key });
-    held.claim = { peer, flow, at: now };
+    held.claim = { peer, flow, word, at: now };
+  }
+  /** Whether what a peer says of a flow is later than what we know, and from whom. */
+  #later(peer: string, word: Word, { owner, term }: Held, router: string): boolean {
+    if (router === "") return true; // whose service is not here: nothing is known of its terms
+    if (owner === SELF) return this.#terms.later(peer, word, router);
+    if (owner === UNCLAIMED || owner === peer || word.term > term) return true;
+    return word.term === term && peer > owner;
   }
 
   /**
    * Of a service that is not here: not in the site file, or not in the kernel's tables yet, as after a start or when
    * this node reloads last. The peer will not say it again: it is kept, and put in by `upkeep` once the service is.
    */
-  #unknown(peer: string, key: string, flow: FlowRecord, effects: StoreEffects, now: MonotonicMs): void {
+  #unknown(
+    peer: string,
+    key: string,
+    flow: FlowRecord,
+    word: Word,
+    effects: StoreEffects,
+    now: MonotonicMs,
+  ): void {
     this.unknownServices++;
     const known = this.#held.get(key);
     const same = known !== undefined && tuplesSame(known.flow.reply, flow.reply);
     const missing = !same || known.missing;
     if (known !== undefined && !same) effects.delete.push(ended(known.flow));
-    this.#hold(key, known, peer, flow, now).missing = missing;
+    this.#hold(key, known, peer, flow, now, word.term).missing = missing;
   }
 
-  #remoteEnd(peer: string, flow: Ended, effects: StoreEffects): void {
+  #remoteEnd(peer: string, flow: Ended, word: Word, effects: StoreEffects): void {
     const key = flowKey(flow);
     const known = this.#held.get(key);
     if (known === undefined) return;
@@ -317,27 +397,39 @@ export class FlowStore {
       if (plan !== undefined) effects.update.push({ ...plan, timeout: Math.min(plan.timeout, UNPROVEN) });
       return;
     }
-    if (typeof known.owner === "string" && known.owner !== peer) {
-      // Not the one that spoke of it last. If its owner has it no more either, it runs out; else that one says so.
-      known.owner = UNCLAIMED;
+    if (
+      !this.#later(peer, word, known, this.#routerOf(known.flow.service)) &&
+      !(known.owner === SELF && word.active)
+    ) {
+      // The end of an earlier one; but where an Active says so, nobody prolongs it until its owner speaks again.
+      if (word.active) known.owner = UNCLAIMED;
       return;
     }
     this.#held.delete(key);
     effects.delete.push(flow);
+    // Whoever heard of it from us meanwhile, this peer included, holds it by our word.
+    if (known.owner === SELF) effects.tell.push({ key, ended: flow });
   }
 
   /**
    * What a snapshot did not mention is gone at its owner. One that was reborn may have lost its kernel as well, or not
-   * know yet what is active there: its flows stay for a while, for whoever takes over.
+   * know yet what is active there: its flows stay for a while, for whoever takes over. What an earlier Active owned, and
+   * the present one does not mention, nobody prolongs.
    */
-  #sweep(peer: string, effects: StoreEffects, reborn: boolean): void {
+  #sweep(peer: string, effects: StoreEffects, reborn: boolean, terms: Delivery["terms"] | undefined): void {
     const generation = this.#generations.get(peer) ?? 0;
     for (const [key, held] of this.#held) {
-      if (held.owner !== peer || held.generation >= generation) continue;
-      if (held.handedOver || reborn) {
-        // Perhaps neither of us is Active now: better an entry too many than a connection lost.
+      if (typeof held.owner !== "string") continue;
+      const { active, term } = terms?.get(this.#routerOf(held.flow.service)) ?? NO_WORD;
+      if (held.owner !== peer) {
+        if (active && held.term < term) held.owner = UNCLAIMED;
+        continue;
+      }
+      if (held.generation >= generation) continue;
+      if (reborn) {
+        // Better an entry too many than a connection lost.
         held.owner = UNCLAIMED;
-        const plan = reborn ? this.#plan(held.flow) : undefined;
+        const plan = this.#plan(held.flow);
         if (plan !== undefined) effects.update.push({ ...plan, timeout: Math.min(plan.timeout, UNPROVEN) });
         continue;
       }
@@ -353,7 +445,7 @@ export class FlowStore {
     owner: Held["owner"],
     flow: FlowRecord,
     now: MonotonicMs,
-    handedOver = false,
+    term = 0,
   ): Held {
     const generation = typeof owner === "string" ? (this.#generations.get(owner) ?? 0) : 0;
     const at = prolongAt(flow, now);
@@ -364,7 +456,7 @@ export class FlowStore {
         generation,
         prolongAt: at,
         missing: false,
-        handedOver,
+        term,
         claim: undefined,
         again: false,
       };
@@ -378,13 +470,16 @@ export class FlowStore {
     known.generation = generation;
     known.prolongAt = at;
     known.missing = false;
-    known.handedOver = handedOver;
+    known.term = term;
     known.again = false;
     return known;
   }
+  /** "" where this node does not have the service. */
+  #routerOf(service: string): string {
+    return this.#byName.get(service)?.router ?? "";
+  }
   #isActive(service: string): boolean {
-    const router = this.#byName.get(service)?.router;
-    return router !== undefined && this.#active.has(router);
+    return this.#active.has(this.#routerOf(service));
   }
   #plan(flow: FlowRecord): FlowPlan | undefined {
     const mark = this.#byName.get(flow.service)?.mark;
@@ -398,45 +493,3 @@ export class FlowStore {
     for (const [key, { owner }] of this.#held) if (owner === SELF) yield key;
   }
 }
-
-/**
- * Seconds that a peer's flow lives here unless it is prolonged, which it is at a third: so it has at least the 2 h 4 min
- * of RFC 5382 (REQ-5) left when we take it over, until its next packet gives it the kernel's own time. Not longer,
- * since one whose end was never told (its node died) is in the table for so long.
- */
-const LONGEST = 11_160;
-/** Seconds that a copy lives at least: a listing says only what is left of a flow's time, which may be almost nothing. */
-const SHORTEST = 30;
-/** Seconds for a flow that ended elsewhere: as long as the kernel keeps a closed one. A packet gives it all its time. */
-const UNPROVEN = 120;
-/** Two Actives tell each other of a flow once in this time, however often either does. */
-const ANSWERED_FOR = ms(3000);
-/** At a third of its time, so that two rounds may fail. */
-const prolongAt = (flow: FlowRecord, now: MonotonicMs): MonotonicMs =>
-  addTime(now, ms((Math.min(flow.timeout, LONGEST) * 1000) / 3));
-
-/** TIME_WAIT and CLOSE: nothing can be lost any more, and the client may use the port again for another backend. */
-const closed = ({ tcpState }: Flow): boolean =>
-  tcpState === TCP_STATE.TIME_WAIT || tcpState === TCP_STATE.CLOSE;
-
-const closing = ({ tcpState }: FlowRecord): boolean => tcpState >= TCP_STATE.FIN_WAIT;
-
-const ended = ({ family, protocol, original, service }: FlowRecord): Ended => ({
-  family,
-  protocol,
-  original,
-  service,
-});
-
-function recordOf(flow: Flow, service: string): FlowRecord {
-  const { family, protocol, original, reply, timeout, tcpState, windowScales } = flow;
-  return { service, family, protocol, original, reply, timeout, tcpState, windowScales };
-}
-
-/** Whether a peer would do the same with it: a new lifetime alone is no news. */
-const same = (known: FlowRecord, flow: Flow, service: string): boolean =>
-  known.tcpState === flow.tcpState &&
-  known.service === service &&
-  tuplesSame(known.reply, flow.reply) &&
-  known.windowScales?.[0] === flow.windowScales?.[0] &&
-  known.windowScales?.[1] === flow.windowScales?.[1];

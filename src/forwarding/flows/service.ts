@@ -1,33 +1,23 @@
-import { connect as connectPlainly } from "node:net";
-import type { Server, TLSSocket } from "node:tls";
 import { messageOf } from "../../base/errors.ts";
-import { type DurationMs, NEVER, type Timer, addTime, ms } from "../../base/time.ts";
+import { type DurationMs, type Timer, addTime, ms } from "../../base/time.ts";
 import { Conntrack, FlowEvents } from "../../linux/conntrack.ts";
 import { IPPROTO } from "../../linux/constants.ts";
 import { type Flow, TCP_STATE } from "../../linux/wire-conntrack.ts";
 import type { AffinityEntry } from "../../contracts/affinity.ts";
 import { MARK_MASK, MARK_SIGNATURE, SIGNATURE_MASK } from "../marks.ts";
-import { type PeerAddress, dialPeer, serveSite } from "./connection.ts";
+import type { PeerAddress } from "./connection.ts";
+import { deliver } from "./deliver.ts";
 import { KernelFlows } from "./kernel.ts";
-import { type Delivery, PeerMachine, type PeerStatus } from "./machine-peer.ts";
+import type { Delivery, PeerStatus } from "./machine-peer.ts";
 import { FlowStore, type ReplicatedService, type StoreEffects, nothing } from "./machine-store.ts";
 import type { FlowsOptions, Peer } from "./peer.ts";
+import { Peers } from "./peers.ts";
 
 /**
  * Before ordinary processes: what waits for the processor is lost where the node dies meanwhile, and the kernel's room
  * for events runs over.
  */
 export const NICE = -15;
-const RETRY = ms(250);
-/** A dial without an answer: soon again, since a partition may have healed in between. */
-const DIAL_WITHIN = ms(1500);
-/** A sign of life this often; after three missed ones the connection is given up, and the next goes on from there. */
-const ALIVE = ms(1000);
-/**
- * A connection that was silent for longer is ended when a hand-over waits for it: after a partition TCP sends again
- * only when its timer says so, which may be as long again; a new connection goes on at once.
- */
-const STALE = ms(1300);
 /** Batches after which the peer hears of it however many more wait: a quarter of its window. */
 const ACKNOWLEDGE_WITHIN = 8;
 /** How long the peers are not met for want of a word on which routers are active. */
@@ -44,10 +34,8 @@ export class FlowsService {
   readonly #table: Conntrack;
   readonly #kernel: KernelFlows;
   readonly #events: FlowEvents;
-  readonly #store = new FlowStore(MARK_MASK);
-  readonly #peers = new Map<string, Peer>();
-  #delay: DurationMs;
-  readonly #server: Server;
+  readonly #store: FlowStore;
+  readonly #peers: Peers;
   /** Kernel changes one after another, in the order in which they were decided. */
   #work: Promise<void> = Promise.resolve();
   #resyncing = false;
@@ -59,15 +47,14 @@ export class FlowsService {
    * Peers are met once it is known what there is, and whose: whoever greets before says that it has nothing.
    */
   readonly #known = { flows: false, roles: false };
-  #met = false;
   #active: ReadonlySet<string> = new Set();
   #closed = false;
   #upkeep: Timer | undefined;
-  readonly #count = { refusedPeers: 0, overruns: 0 };
+  #overruns = 0;
 
   private constructor(options: FlowsOptions) {
     this.#options = options;
-    this.#delay = options.delay;
+    this.#store = new FlowStore(MARK_MASK, options.node);
     this.#table = Conntrack.open(options.clock);
     this.#kernel = new KernelFlows(this.#table, (flow) => this.#store.lost(flow));
     this.#events = FlowEvents.open({
@@ -84,13 +71,19 @@ export class FlowsService {
       },
       onRead: () => this.#tellNews(),
       onOverrun: () => {
-        this.#count.overruns++;
+        this.#overruns++;
         options.log.warn({ event: "flows.overrun", reason: "the kernel had more events than room for them" });
         this.resync();
       },
     });
-    this.#server = this.#listen();
-    for (const peer of options.peers) this.#addPeer(peer);
+    this.#peers = new Peers(options, {
+      own: this.#store.own,
+      deliver: (peer, delivery) => this.#deliver(peer, delivery),
+      read: () => {
+        this.#events.drain();
+        return this.#resyncing || this.#meanwhile !== undefined ? "the kernel's table is being read" : "";
+      },
+    });
     this.#armUpkeep();
   }
 
@@ -127,7 +120,7 @@ export class FlowsService {
       try {
         const flows = await this.#table.list({ mark: { value: MARK_SIGNATURE, mask: SIGNATURE_MASK } });
         const effects = this.#store.reconcile(flows, clock.monotonic());
-        this.#tell(effects);
+        this.#peers.tell(effects);
         await this.#kernel.apply(effects);
       } finally {
         this.#meanwhile = undefined;
@@ -147,86 +140,21 @@ export class FlowsService {
 
   /** Nodes that came, went or moved, and another delay; who stays keeps its connection. */
   reconfigure(peers: readonly PeerAddress[], delay: DurationMs): void {
-    for (const peer of this.#peers.values()) {
-      const same = peers.some(
-        ({ node, address, port }) => node === peer.node && address === peer.address && port === peer.port,
-      );
-      if (same) {
-        peer.machine.setDelay(delay);
-        continue;
-      }
-      this.#peers.delete(peer.node);
-      peer.retry?.cancel();
-      peer.gone = true;
-      this.#detach(peer, "the site file has it no more, or elsewhere");
-    }
-    this.#delay = delay;
-    for (const peer of peers) if (!this.#peers.has(peer.node)) this.#addPeer(peer);
-    this.#changed(true);
+    this.#peers.reconfigure(peers, delay);
   }
-
-  /**
-   * Before a hand-over: everything that the kernel has told is sent, and acknowledged by `to`, or by all connected
-   * peers where none is named; until `within` is over, what comes is sent without delay. Answers "" or what is missing.
-   */
-  async flush(within: DurationMs, to?: string): Promise<string> {
+  /** See Peers.flush. */
+  flush(within: DurationMs, to?: string): Promise<string> {
     const { clock } = this.#options;
-    const until = addTime(clock.monotonic(), within);
-    const renewed = new Set<string>();
-    const asked = to === undefined ? undefined : this.#peers.get(to);
-    if (asked?.socket === undefined) this.#lookFor(asked);
-    for (;;) {
-      this.#events.drain();
-      let missing = to !== undefined && !this.#peers.has(to) ? `${to} is no peer` : "";
-      if (this.#resyncing || this.#meanwhile !== undefined) missing = "the kernel's table is being read";
-      for (const peer of this.#peers.values()) {
-        peer.machine.flush(clock.monotonic(), until);
-        this.#pump(peer);
-        const { connected, sentAll, unacknowledged } = peer.machine.status;
-        if (to === undefined ? !connected : to !== peer.node) continue;
-        if (connected && !renewed.has(peer.node) && peer.machine.silence(clock.monotonic()) > STALE) {
-          renewed.add(peer.node);
-          this.#detach(peer, "silent while a hand-over waits for it");
-          this.#dial(peer);
-        }
-        // Whose process is dead acknowledges nothing: its kernel has what it was told before.
-        if (peer.absent) return `${peer.node} runs no flows process`;
-        if (!connected) missing = `${peer.node} is not connected`;
-        else if (!sentAll || unacknowledged > 0)
-          missing = `${peer.node} has not acknowledged ${unacknowledged} entries`;
-      }
-      if (missing === "" || clock.monotonic() >= until) return missing;
-      await new Promise<void>((resolve) => clock.setTimer(addTime(clock.monotonic(), ms(1)), resolve));
-    }
+    if (to !== undefined) this.#peers.tell(this.#store.leave(addTime(clock.monotonic(), within), to));
+    return this.#peers.flush(within, to);
   }
-
   /** Peers that can be told of clients now. */
   reachable(): string[] {
-    return [...this.#peers.values()].filter(({ machine }) => machine.isConnected).map(({ node }) => node);
+    return this.#peers.reachable();
   }
   /** All of one service and family. */
   tellClients(node: string, entries: readonly AffinityEntry[]): void {
-    const peer = this.#peers.get(node);
-    if (peer === undefined) return;
-    peer.machine.tellClients(entries, this.#options.clock.monotonic());
-    this.#pump(peer);
-  }
-
-  /** Whether its process listens at all: a machine that is up answers at once where nobody does. */
-  #lookFor(peer: Peer | undefined): void {
-    if (peer === undefined) return;
-    peer.absent = false;
-    peer.retry?.cancel();
-    if (peer.dial !== undefined) {
-      this.#dial(peer);
-      return;
-    }
-    const socket = connectPlainly({ host: peer.address, port: peer.port });
-    socket.setTimeout(DIAL_WITHIN, () => socket.destroy());
-    socket.on("connect", () => socket.destroy());
-    socket.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code === "ECONNREFUSED" && peer.socket === undefined) peer.absent = true;
-    });
+    this.#peers.tellClients(node, entries);
   }
 
   get status(): {
@@ -235,10 +163,11 @@ export class FlowsService {
     readonly counters: Readonly<Record<string, number>>;
   } {
     return {
-      peers: Object.fromEntries([...this.#peers].map(([node, { machine }]) => [node, machine.status])),
+      peers: this.#peers.status,
       flows: this.#store.counts,
       counters: {
-        ...this.#count,
+        refusedPeers: this.#peers.refused,
+        overruns: this.#overruns,
         ...this.#kernel.counters,
         conflicts: this.#store.conflicts,
         unknownServices: this.#store.unknownServices,
@@ -250,226 +179,35 @@ export class FlowsService {
   async close(): Promise<void> {
     this.#closed = true;
     this.#upkeep?.cancel();
-    for (const peer of this.#peers.values()) {
-      peer.retry?.cancel();
-      peer.timer?.cancel();
-      peer.socket?.destroy();
-    }
-    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    const closed = this.#peers.close();
     this.#events.close();
     await this.#work;
     this.#table.close();
     await closed;
   }
 
-  // Peers --------------------------------------------------------------------------------------------------
-
-  #listen(): Server {
-    const { tls, log } = this.#options;
-    const server = serveSite(
-      tls,
-      (node, socket) => {
-        const peer = this.#peers.get(node);
-        if (peer === undefined || peer.dial !== undefined) return "it is no peer that dials us";
-        this.#attach(peer, socket);
-        return "";
-      },
-      (node, reason) => this.#refuse(node, reason),
-    );
-    server.on("error", (error) => log.error({ event: "flows.listen_failed", reason: error.message }));
-    return server;
-  }
   #meet(): void {
-    if (this.#met || this.#closed || !this.#known.flows || !this.#known.roles) return;
-    this.#met = true;
-    const { listen } = this.#options;
-    this.#server.listen({ host: listen.address, port: listen.port });
-    for (const peer of this.#peers.values()) this.#dial(peer);
-  }
-
-  #addPeer({ node, address, port }: FlowsOptions["peers"][number]): void {
-    const { tls, site, instance } = this.#options;
-    const delay = this.#delay;
-    const own = this.#options.node;
-    const dial = (): TLSSocket => dialPeer(tls, { node, address, port });
-    const machine = new PeerMachine(
-      { site, node: own, peer: node, instance, delay, batch: 512, window: 32, alive: ALIVE },
-      this.#store.own,
-    );
-    const dials = own < node;
-    const peer: Peer = {
-      node,
-      address,
-      port,
-      gone: false,
-      dialing: false,
-      machine,
-      dial: dials ? dial : undefined,
-      socket: undefined,
-      timer: undefined,
-      timerAt: NEVER,
-      told: 0,
-      retry: undefined,
-      waiting: 0,
-      silent: 0,
-      absent: false,
-    };
-    this.#peers.set(node, peer);
-    if (dials) this.#dial(peer);
-  }
-
-  #dial(peer: Peer): void {
-    // One at a time: the other side takes the newest, and two that replace each other never end.
-    if (!this.#met || this.#closed || peer.gone || peer.dial === undefined) return;
-    if (peer.dialing || peer.socket !== undefined) return;
-    const socket = peer.dial();
-    peer.dialing = true;
-    let connected = false;
-    const again = (): void => {
-      if (peer.socket !== undefined || this.#closed || peer.gone) return;
-      const { clock } = this.#options;
-      peer.retry?.cancel();
-      peer.retry = clock.setTimer(addTime(clock.monotonic(), RETRY), () => this.#dial(peer));
-    };
-    socket.setTimeout(DIAL_WITHIN, () => socket.destroy());
-    socket.on("error", (error: NodeJS.ErrnoException) => {
-      peer.absent = error.code === "ECONNREFUSED";
-      // Not being there yet is no news; another's certificate is.
-      if (error.code !== "ECONNREFUSED" && !this.#closed) this.#refuse(peer.node, error.message);
-    });
-    socket.on("close", again);
-    socket.once("close", () => {
-      if (!connected) peer.dialing = false;
-    });
-    socket.once("secureConnect", () => {
-      connected = true;
-      peer.dialing = false;
-      socket.setTimeout(0);
-      if (this.#closed || peer.gone || peer.socket !== undefined) {
-        socket.destroy();
-        return;
-      }
-      this.#attach(peer, socket);
-    });
-  }
-
-  #refuse(node: string, reason: string): void {
-    this.#count.refusedPeers++;
-    this.#options.log.warn({ event: "flows.peer_refused", peer: node, reason });
-  }
-
-  #attach(peer: Peer, socket: TLSSocket): void {
-    const { clock, log } = this.#options;
-    if (peer.socket !== undefined) this.#detach(peer, "it connected again");
-    peer.socket = socket;
-    peer.absent = false;
-    socket.setNoDelay(true);
-    socket.on("data", (chunk: Buffer) => {
-      if (peer.socket !== socket) return;
-      peer.machine.receive(chunk, clock.monotonic());
-      this.#pump(peer);
-    });
-    socket.on("error", () => undefined);
-    socket.on("close", () => {
-      if (peer.socket !== socket) return;
-      this.#detach(peer, "the connection ended");
-      if (peer.dial !== undefined) this.#dial(peer);
-    });
-    this.#options.affinity?.connected(peer.node);
-    peer.machine.connected(clock.monotonic());
-    log.info({ event: "flows.peer_connected", peer: peer.node });
-    this.#pump(peer);
-  }
-
-  #detach(peer: Peer, reason: string): void {
-    const { socket } = peer;
-    peer.socket = undefined;
-    peer.timer?.cancel();
-    peer.timerAt = NEVER;
-    peer.machine.disconnected();
-    this.#options.affinity?.disconnected(peer.node);
-    socket?.destroy();
-    if (!this.#closed && socket !== undefined)
-      this.#options.log.info({ event: "flows.peer_lost", peer: peer.node, reason });
-    this.#changed();
-  }
-
-  /** Tells whoever waits for a peer to be in sync. */
-  #changed(others = false): void {
-    let news = others;
-    for (const peer of this.#peers.values()) {
-      const { isConnected, sentAll, receivedAll } = peer.machine;
-      const now = (isConnected ? 1 : 0) | (sentAll ? 2 : 0) | (receivedAll ? 4 : 0);
-      if (now !== peer.told) news = true;
-      peer.told = now;
-    }
-    if (news && !this.#closed) this.#options.changed?.();
-  }
-
-  /** Carries out what a machine wants: bytes, deliveries, the end, its next deadline. */
-  #pump(peer: Peer): void {
-    const { clock } = this.#options;
-    const { machine } = peer;
-    for (const delivery of machine.takeDeliveries()) this.#deliver(peer, delivery);
-    const clients = machine.takeClients();
-    if (clients.length > 0) this.#options.affinity?.received(peer.node, clients);
-    const { socket } = peer;
-    if (socket === undefined) return;
-    const output = machine.takeOutput();
-    // Together: each write is a TLS record, and a system call, of its own.
-    const [only] = output;
-    if (only !== undefined) socket.write(output.length === 1 ? only : Buffer.concat(output));
-    this.#changed();
-    if (machine.refusal !== undefined) {
-      const reason = machine.refusal;
-      // Silence is no intruder.
-      if (reason !== "silence") this.#refuse(peer.node, reason);
-      this.#detach(peer, reason);
-      if (peer.dial !== undefined) {
-        peer.retry?.cancel();
-        peer.retry = clock.setTimer(addTime(clock.monotonic(), RETRY), () => this.#dial(peer));
-      }
-      return;
-    }
-    const at = machine.nextDeadline();
-    // One that fires too early finds nothing to do, and costs less than a new one with every change.
-    if (at >= peer.timerAt) return;
-    peer.timer?.cancel();
-    peer.timerAt = at;
-    peer.timer = clock.setTimer(at, () => {
-      peer.timerAt = NEVER;
-      machine.handleTimeout(clock.monotonic());
-      this.#pump(peer);
-    });
+    if (this.#known.flows && this.#known.roles) this.#peers.meet();
   }
 
   #deliver(peer: Peer, delivery: Delivery): void {
     peer.waiting++;
     this.#enqueue(async () => {
       peer.waiting--;
-      const { clock } = this.#options;
-      const effects = this.#store.remote(peer.node, delivery, clock.monotonic());
-      await this.#kernel.apply(effects);
-      this.#tell(effects);
-      peer.machine.applied(delivery, clock.monotonic());
+      await deliver(peer.node, peer.machine, delivery, {
+        now: () => this.#options.clock.monotonic(),
+        store: this.#store,
+        kernel: this.#kernel,
+        tell: (effects) => this.#peers.tell(effects),
+        end: (reason) => this.#peers.end(peer, reason),
+      });
       // With more behind it, one acknowledgement says several.
       if (peer.waiting === 0 || ++peer.silent >= ACKNOWLEDGE_WITHIN) {
         peer.silent = 0;
-        this.#pump(peer);
+        this.#peers.pump(peer);
       }
     });
   }
-
-  #tell(effects: Pick<StoreEffects, "tell">): void {
-    if (effects.tell.length === 0) return;
-    const now = this.#options.clock.monotonic();
-    for (const peer of this.#peers.values()) {
-      for (const { key, ended } of effects.tell) peer.machine.changed(key, now, ended);
-      this.#pump(peer);
-    }
-  }
-
-  // The kernel ---------------------------------------------------------------------------------------------
 
   #enqueue(task: () => Promise<void>): void {
     this.#work = this.#work.then(async () => {
@@ -495,7 +233,7 @@ export class FlowsService {
     this.#decided(effects);
   }
   #decided(effects: StoreEffects): void {
-    this.#tell(effects);
+    this.#peers.tell(effects);
     if (effects.delete.length + effects.create.length > 0)
       this.#enqueue(() => this.#kernel.apply(this.#store.still(effects)));
   }
@@ -506,10 +244,10 @@ export class FlowsService {
    */
   #complete(flow: Flow): void {
     const { clock } = this.#options;
-    this.#tell(this.#store.kernelFlow({ ...flow, tcpState: TCP_STATE.ESTABLISHED }, clock.monotonic()));
+    this.#peers.tell(this.#store.kernelFlow({ ...flow, tcpState: TCP_STATE.ESTABLISHED }, clock.monotonic()));
     this.#enqueue(async () => {
       const whole = await this.#kernel.get(flow);
-      if (whole !== undefined) this.#tell(this.#store.kernelFlow(whole, clock.monotonic()));
+      if (whole !== undefined) this.#peers.tell(this.#store.kernelFlow(whole, clock.monotonic()));
     });
   }
 
@@ -523,7 +261,7 @@ export class FlowsService {
   async #keepUp(): Promise<void> {
     // Decided in its turn: what a batch before it removes is not put back.
     const { prolong, create, tell } = this.#store.upkeep(this.#options.clock.monotonic());
-    this.#tell({ tell });
+    this.#peers.tell({ tell });
     await this.#kernel.prolong(prolong);
     await this.#kernel.create(create);
   }

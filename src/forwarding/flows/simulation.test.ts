@@ -15,7 +15,7 @@ import {
   initialGroup,
   isEligible,
 } from "../../redundancy/group/machine-state.ts";
-import type { FlowsSaid, RouterHost, SimRouter } from "./testing/sim-node.ts";
+import type { FlowsSaid, RouterHost, SimRouter } from "./testing/sim-contracts.ts";
 import { runSeed, runSeeds } from "./testing/sim-run.ts";
 
 /** The machine of src/redundancy, with what its service does around it. */
@@ -210,6 +210,11 @@ describe("seeds that find", () => {
     [41, "batches that waited for the kernel when their connection broke"],
     [169, "an owner that was reborn and had not spoken of its flows yet"],
     [287, "copies that are given no time"],
+    [302, "the word of an earlier Active that comes later than the next one's"],
+    [1987, "a flow that a node ends because another says so, which others hold by its own word"],
+    [5833, "flows that were given to a node that a third one does not hear"],
+    [17305, "an Active that hands over and has not had the last word"],
+    [24387, "the later word of one that is Active no more"],
   ])("seed %i: %s", (seed) => {
     expect(runSeeds(seed, seed, make).broken).toEqual([]);
   });

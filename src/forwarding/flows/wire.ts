@@ -8,14 +8,16 @@ import { type Result, fail, ok } from "../../base/result.ts";
 import { fromUtf8, utf8 } from "../../base/utf8.ts";
 import type { AffinityEntry } from "../../contracts/affinity.ts";
 import { type AffinityRefusal, readClients, writeClients } from "./wire-affinity.ts";
+import type { RouterTerm } from "./machine-terms.ts";
 import { type BatchFrame, type BatchRefusal, decodeBatch, encodeBatch, u32At } from "./wire-batch.ts";
 
 export type { Entry, FlowRecord } from "./wire-batch.ts";
 
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 /** A frame is never longer: what claims to be is not from us. */
 export const MAX_FRAME = 1 << 20;
 const MAX_SERVICES = 4096;
+const MAX_ROUTERS = 4096;
 
 export interface Hello {
   readonly type: "hello";
@@ -33,6 +35,8 @@ export type Frame =
   | BatchFrame
   /** All batches up to this one are in the kernel. */
   | { readonly type: "ack"; readonly seq: number }
+  /** Whose word is later, of each virtual router; what follows on this connection counts as of these. */
+  | { readonly type: "terms"; readonly terms: readonly RouterTerm[] }
   /** Clients of one service and family, beside the batches and without acknowledgement. */
   | { readonly type: "affinity"; readonly entries: readonly AffinityEntry[] }
   | { readonly type: "alive" };
@@ -40,7 +44,7 @@ export type Frame =
 export type FrameRefusal = BatchRefusal | AffinityRefusal | "frame_too_long" | "frame_type";
 
 /** Batches, of type 3, are in wire-batch.ts. */
-const TYPE = { hello: 1, services: 2, batch: 3, ack: 4, alive: 5, affinity: 6 } as const;
+const TYPE = { hello: 1, services: 2, batch: 3, ack: 4, alive: 5, affinity: 6, terms: 7 } as const;
 
 function text(writer: ByteWriter, value: string): void {
   const bytes = utf8(value);
@@ -74,6 +78,15 @@ export function encodeFrame(frame: Frame, dictionary: ReadonlyMap<string, number
       });
     case "batch":
       return encodeBatch(frame, dictionary);
+    case "terms":
+      return framed(TYPE.terms, (writer) => {
+        writer.u16(frame.terms.length);
+        for (const { router, term, seen, active } of frame.terms) {
+          text(writer, router);
+          writer.u32(term).u32(seen);
+          writer.u8(active ? 1 : 0);
+        }
+      });
     case "ack":
       return framed(TYPE.ack, (writer) => writer.u32(frame.seq));
     case "affinity":
@@ -123,6 +136,19 @@ function readFrame(reader: ByteReader): Result<Frame, FrameRefusal> {
         names.push(name);
       }
       return ok({ type: "services", names });
+    }
+    case TYPE.terms: {
+      const count = reader.u16();
+      if (count === undefined || count > MAX_ROUTERS) return fail("frame_short");
+      const terms: RouterTerm[] = [];
+      for (let i = 0; i < count; i++) {
+        const router = readText(reader);
+        const [term, seen, active] = [reader.u32(), reader.u32(), reader.u8()];
+        if (router === undefined || term === undefined || seen === undefined || active === undefined)
+          return fail("frame_short");
+        terms.push({ router, term, seen, active: active !== 0 });
+      }
+      return ok({ type: "terms", terms });
     }
     case TYPE.ack: {
       const seq = reader.u32();

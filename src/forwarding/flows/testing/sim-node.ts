@@ -2,77 +2,22 @@
  * A node of the simulation: power, a kernel, a flows process that may die and is started again, and a virtual router's
  * decision for each router, which stands outside of this room and is passed in.
  */
-import type { EventQueue } from "../../../base/event-queue.ts";
-import type { Random } from "../../../base/random.ts";
 import { serviceMark } from "../../marks.ts";
 import type { ReplicatedService } from "../machine-store.ts";
-import { SimKernel, ends } from "./sim-kernel.ts";
-import type { SimNetwork } from "./sim-network.ts";
+import {
+  type FlowsSaid,
+  type RouterHost,
+  type SimRouter,
+  type SimService,
+  type World,
+  ends,
+} from "./sim-contracts.ts";
+import { SimKernel } from "./sim-kernel.ts";
 import { SimProcess } from "./sim-process.ts";
-
-/** What a flows process says to the virtual routers: as redundancy/flows-link.ts makes of its report. */
-export interface FlowsSaid {
-  readonly synced: readonly string[];
-  readonly arriving: boolean;
-}
-/** A virtual router of one node. */
-export interface SimRouter {
-  readonly active: boolean;
-  flows(said: FlowsSaid | undefined): void;
-  flushed(id: number): void;
-  switchover(to: string): void;
-  /** The node lost its power. */
-  end(): void;
-}
-/** What it may do. */
-export interface RouterHost {
-  readonly world: SimSite;
-  readonly index: number;
-  readonly router: string;
-  readonly life: number;
-  /** To the same router at the other nodes, by datagram. */
-  send(to: number, deliver: (router: SimRouter) => void): void;
-  hold(): void;
-  release(): void;
-  announce(): void;
-  changed(name: string, reason: string): void;
-  flush(id: number, to: string, within: number): void;
-}
-export type MakeRouter = (host: RouterHost) => SimRouter;
-
-/** What nodes have in common, and whom they tell. */
-export interface SimSite {
-  readonly queue: EventQueue;
-  readonly random: Random;
-  readonly network: SimNetwork;
-  readonly nodes: readonly SimNode[];
-  readonly services: readonly SimService[];
-  readonly routerNames: readonly string[];
-  readonly makeRouter: MakeRouter;
-  readonly interval: number;
-  readonly preempt: boolean;
-  readonly trace: boolean;
-  readonly now: number;
-  /** Nothing fails from here on. */
-  readonly healed: boolean;
-  nextInstance: number;
-  name(index: number): string;
-  say(what: string): void;
-  broken(what: string): never;
-  holds(node: SimNode, router: string): void;
-  announced(node: SimNode, router: string): void;
-  flushed(giver: SimNode, router: string, to: string): void;
-}
-
-export interface SimService {
-  readonly name: string;
-  readonly router: string;
-  readonly protocol: 6 | 17;
-}
 
 export class SimNode {
   readonly index: number;
-  readonly world: SimSite;
+  readonly world: World;
   readonly kernel: SimKernel;
   process: SimProcess | undefined;
   readonly routers = new Map<string, SimRouter>();
@@ -83,7 +28,7 @@ export class SimNode {
   reloadedAt = Number.NEGATIVE_INFINITY;
   #powered = false;
 
-  constructor(world: SimSite, index: number, services: readonly SimService[]) {
+  constructor(world: World, index: number, services: readonly SimService[]) {
     this.world = world;
     this.index = index;
     this.services = services;
@@ -186,11 +131,11 @@ export class SimNode {
     });
   }
   #said(process: SimProcess): FlowsSaid {
-    const peers = [...process.peers.values()].map(({ index, machine: { status } }) => ({ index, status }));
-    const whole = peers.filter(({ status }) => status.connected && status.receivedAll);
+    const peers = [...process.peers.values()];
+    const whole = peers.filter(({ machine }) => machine.isConnected && machine.receivedAll);
     return {
       synced: whole.map(({ index }) => this.world.name(index)),
-      arriving: peers.some(({ status }) => status.connected && !status.receivedAll),
+      arriving: peers.some(({ machine }) => machine.isConnected && !machine.receivedAll),
     };
   }
 

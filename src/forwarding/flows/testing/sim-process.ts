@@ -56,7 +56,7 @@ type Task = () => Generator<number, void>;
 
 export class SimProcess {
   readonly options: ProcessOptions;
-  readonly store = new FlowStore(MARK_MASK);
+  readonly store: FlowStore;
   readonly peers = new Map<number, Peer>();
   closed = false;
   /** Something was lost, and the listing that finds it is not through. */
@@ -74,6 +74,7 @@ export class SimProcess {
 
   constructor(options: ProcessOptions) {
     this.options = options;
+    this.store = new FlowStore(MARK_MASK, options.name(options.index));
     options.kernel.listener = (event) => this.#heard(event);
     for (let i = 0; i < options.nodes; i++) if (i !== options.index) this.#addPeer(i);
     this.#keepUp();
@@ -140,18 +141,15 @@ export class SimProcess {
     this.#enqueue(() => reconcile.call(this));
   }
 
-  /** Everything is said anew. */
-  say(): void {
-    for (const peer of this.peers.values()) {
-      peer.machine.resync(this.#now);
-      this.#pump(peer);
-    }
-  }
   /** Peers are met once it is known what there is, and whose it is. */
   #meet(): void {
     if (this.#met || !this.#known.flows || !this.#known.roles) return;
     this.#met = true;
     for (const peer of this.peers.values()) this.#dial(peer);
+  }
+  /** Changes of the kernel are under way. */
+  get working(): boolean {
+    return this.#working;
   }
   get listens(): boolean {
     return this.#met;
@@ -161,6 +159,7 @@ export class SimProcess {
   flush(within: number, to: number, done: (missing: string) => void): void {
     const { kernel, queue } = this.options;
     const until = instant(queue.now + within);
+    this.#tell(this.store.leave(until, this.options.name(to)));
     let renewed = false;
     const peer = this.peers.get(to);
     if (peer !== undefined && peer.end === undefined) this.#lookFor(peer);
@@ -291,8 +290,8 @@ export class SimProcess {
   #changed(): void {
     let now = 0;
     for (const { machine } of this.peers.values()) {
-      const { connected, sentAll, receivedAll } = machine.status;
-      now = now * 8 + (connected ? 4 : 0) + (sentAll ? 2 : 0) + (receivedAll ? 1 : 0);
+      const { isConnected, sentAll, receivedAll } = machine;
+      now = now * 8 + (isConnected ? 4 : 0) + (sentAll ? 2 : 0) + (receivedAll ? 1 : 0);
     }
     if (now === this.#status || this.closed) return;
     this.#status = now;

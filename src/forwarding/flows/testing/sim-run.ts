@@ -5,7 +5,8 @@
  */
 import { messageOf } from "../../../base/errors.ts";
 import { chance, randomInt } from "../../../base/random.ts";
-import type { MakeRouter, SimNode } from "./sim-node.ts";
+import type { MakeRouter } from "./sim-contracts.ts";
+import type { SimNode } from "./sim-node.ts";
 import { LIFETIME, SimWorld, sameBackend } from "./sim-world.ts";
 
 /** ms: an Active that is silent is followed, a stream that is silent is given up, dialed again and resumed. */
@@ -38,11 +39,6 @@ export function runSeed(seed: number, makeRouter: MakeRouter, trace = false): Si
   // The last packets, and the time of an entry; where something is left, whoever held it last may need the same again.
   world.run(LONGEST + 14_000);
   if (leftover(world) !== undefined) world.run(2 * LONGEST);
-  if (nodes.length > 2 && leftover(world) !== undefined) {
-    // A third node may hold what its owner gave away, and closed, while it was out of reach: until the next snapshot.
-    for (const { process } of nodes) process?.say();
-    world.run(LONGEST + 8000);
-  }
   const left = leftover(world);
   if (left !== undefined) world.broken(left);
   return world;

@@ -2,9 +2,9 @@
 import { EventQueue } from "../../../base/event-queue.ts";
 import { type Random, chance, randomInt, seededRandom } from "../../../base/random.ts";
 import { type Flow, TCP_STATE, flowKey, tuplesSame } from "../../../linux/wire-conntrack.ts";
-import { ends } from "./sim-kernel.ts";
 import { SimNetwork } from "./sim-network.ts";
-import { type MakeRouter, SimNode, type SimService, type SimSite } from "./sim-node.ts";
+import { type MakeRouter, type SimService, type World, type WorldNode, ends } from "./sim-contracts.ts";
+import { SimNode } from "./sim-node.ts";
 import { BATCH, WINDOW } from "./sim-process.ts";
 
 export class InvariantBroken extends Error {
@@ -31,7 +31,7 @@ export interface Connection {
   readonly safe: Map<number, number>;
 }
 
-export class SimWorld implements SimSite {
+export class SimWorld implements World {
   readonly queue = new EventQueue();
   readonly random: Random;
   readonly network: SimNetwork;
@@ -113,7 +113,7 @@ export class SimWorld implements SimSite {
 
   // Clients ------------------------------------------------------------------------------------------------
 
-  announced(node: SimNode, router: string): void {
+  announced(node: WorldNode, router: string): void {
     this.#believed.forEach((believed, home) => {
       if (home === node.index || !this.network.isCut("segment", node.index, home))
         believed.set(router, node.index);
@@ -244,8 +244,10 @@ export class SimWorld implements SimSite {
   becomeCalm(): void {
     for (const connection of this.connections.values()) {
       const node = this.route(connection.home, connection.service.router);
-      if ((connection.state === "open" || connection.state === "closing") && node !== undefined)
-        this.touch(connection, node);
+      if (connection.state !== "open" && connection.state !== "closing") continue;
+      if (node !== undefined) this.touch(connection, node);
+      else if (this.actives(connection.service.router).some((one) => isWithout(one, connection)))
+        this.#ended(connection, "lost"); // took over without it, and no packet has shown that yet
     }
     this.calm = true;
   }
@@ -271,7 +273,7 @@ export class SimWorld implements SimSite {
     return false;
   }
   /** Others removed it, and it may take a round until it is back; or its service has just come. */
-  #excused(node: SimNode, key: string, service: string): boolean {
+  #excused(node: WorldNode, key: string, service: string): boolean {
     const removed = node.kernel.removed.get(key) ?? Number.NEGATIVE_INFINITY;
     return this.now - removed < 4000 || !node.has(service) || this.now - node.reloadedAt < 1000;
   }
@@ -301,7 +303,7 @@ export class SimWorld implements SimSite {
   // What must hold -----------------------------------------------------------------------------------------
 
   /** The giver's process has answered that all is acknowledged by `to`. */
-  flushed(giver: SimNode, router: string, to: string): void {
+  flushed(giver: WorldNode, router: string, to: string): void {
     const keys = [...this.connections.values()].filter(
       ({ state, service, key, flow }) =>
         (state === "open" || state === "closing") &&
@@ -315,7 +317,7 @@ export class SimWorld implements SimSite {
     this.#handingOver.set(router, { to, at: this.now, keys });
   }
   /** The addresses of a router come to a node. */
-  holds(node: SimNode, router: string): void {
+  holds(node: WorldNode, router: string): void {
     node.say(`holds the addresses of ${router}`);
     this.#movedAt.set(router, [...(this.#movedAt.get(router) ?? []), this.now]);
     const handing = this.#handingOver.get(router);
@@ -344,7 +346,12 @@ export class SimWorld implements SimSite {
       this.#watch();
       for (const router of this.routerNames)
         if (this.actives(router).length > 1) this.#split.set(router, this.now);
-      for (const node of this.nodes) this.#acknowledged(node);
+      for (const node of this.nodes) {
+        // Nobody can tell it what was removed.
+        if (!isWhole(node))
+          for (const key of node.kernel.removed.keys()) node.kernel.removed.set(key, this.now);
+        this.#acknowledged(node);
+      }
     });
   }
   /** Whether every node that is Active for it has acknowledged it. */
@@ -384,6 +391,8 @@ export class SimWorld implements SimSite {
         else if (this.now - this.#splitAt(connection.service.router) < 10_000) continue;
         // Or the Active took over without it, and has an earlier one of the same port.
         else if (there !== undefined && !this.#known(connection)) this.#conflicts.add(key);
+        // Between the one and the other there is none for a moment.
+        else if (peer.process?.working === true && !this.#known(connection)) continue;
         else
           this.broken(
             `n${peer.index} has acknowledged ${this.describe(connection)} to n${node.index} and ${there === undefined ? "has it not" : `has ${there.source.join(".")}`}`,
@@ -398,6 +407,15 @@ const closed = (tcpState: number): boolean =>
 
 export const sameBackend = (reply: Flow["reply"] | undefined, flow: Flow): boolean =>
   reply === flow.reply || (reply !== undefined && tuplesSame(reply, flow.reply));
+
+const isWithout = ({ kernel }: SimNode, { key, flow }: Connection): boolean =>
+  !sameBackend(kernel.backend(key), flow);
+/** Its process runs and has heard all that its peers have to say. */
+const isWhole = ({ process }: SimNode): boolean =>
+  process !== undefined &&
+  [...process.peers.values()].every(
+    ({ machine: { isConnected, receivedAll } }) => isConnected && receivedAll,
+  );
 
 function lifetime(protocol: number, tcpState: number): number {
   if (protocol === 17) return LIFETIME.udp;
