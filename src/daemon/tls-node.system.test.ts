@@ -69,77 +69,67 @@ const serving = async (which: RealNode): Promise<void> =>
 const usable = process.getuid?.() === 0 && openssl;
 
 describe.skipIf(!usable)("TLS sessions at a node", () => {
-  it(
-    "resume at all of its workers, and after a crash, a reload and another brain",
-    { timeout: 180_000 },
-    async () => {
-      const certificates = [authority.issue("shop.example")];
-      node.write(siteOf({ certificates }));
-      node.start("a");
-      await serving(node);
-      const files = VERSIONS.map((version) => ({ version, file: join(node.directory, `session${version}`) }));
-      for (const { version, file } of files) {
-        expect(await connect("10.9.0.2", version, "-sess_out", file)).toBe("New");
-        expect(await resume("10.9.0.2", version, file)).toEqual(new Set(["Reused"]));
-      }
-      for (const what of ["proxy", "proxy", "brain"]) {
-        process.kill(node.pidOf(what), "SIGKILL");
-        await vi.waitFor(
-          async () => expect((await node.status()).proxy?.workers.length).toBeGreaterThan(0),
-          patient,
-        );
-        await serving(node);
-      }
-      node.write(siteOf({ certificates, minVersion: "1.2", tickets: { lifetime: "3h" } }));
-      await node.ask("POST", "/v1/reload");
-      for (const { version, file } of files)
-        expect(await resume("10.9.0.2", version, file)).toEqual(new Set(["Reused"]));
-    },
-    180_000,
-  );
-
-  it(
-    "resume at another node with the site's secret, as long as it is the same",
-    { timeout: 180_000 },
-    async () => {
-      const secret = join(node.directory, "tickets.key");
-      writeFileSync(secret, "s".repeat(48));
-      // Services of one name on two nodes: with `on` it would be one service; here each node has it by its own file.
-      const one = (address: string): SiteInput => ({
-        site: "shop",
-        nodes: { a: { address: "10.9.0.2" }, b: { address: "10.9.0.3" } },
-        services: {
-          web: {
-            listen: `${address}:443/tcp`,
-            proxy: {
-              routes: [{ respond: { body: "here\n" } }],
-              tls: { certificates: [certificate], tickets: { secret: { file: secret } } },
-            },
-          },
-        },
-      });
-      const certificate = authority.issue("shop.example");
-      node.write(one("10.9.0.2"));
-      other.write(one("10.9.0.3"));
-      node.start("a");
-      other.start("b");
-      await serving(node);
-      await serving(other);
-      for (const version of VERSIONS) {
-        const file = join(node.directory, `session${version}`);
-        expect(await connect("10.9.0.2", version, "-sess_out", file)).toBe("New");
-        expect(await resume("10.9.0.3", version, file)).toEqual(new Set(["Reused"]));
-      }
-      writeFileSync(secret, "t".repeat(48));
-      await other.ask("POST", "/v1/reload");
-      const file = join(node.directory, "session-tls1_3");
+  it("resume at all of its workers, and after a crash, a reload and another brain", async () => {
+    const certificates = [authority.issue("shop.example")];
+    node.write(siteOf({ certificates }));
+    node.start("a");
+    await serving(node);
+    const files = VERSIONS.map((version) => ({ version, file: join(node.directory, `session${version}`) }));
+    for (const { version, file } of files) {
+      expect(await connect("10.9.0.2", version, "-sess_out", file)).toBe("New");
+      expect(await resume("10.9.0.2", version, file)).toEqual(new Set(["Reused"]));
+    }
+    for (const what of ["proxy", "proxy", "brain"]) {
+      process.kill(node.pidOf(what), "SIGKILL");
       await vi.waitFor(
-        async () => expect(await resume("10.9.0.3", "-tls1_3", file)).toEqual(new Set(["New"])),
+        async () => expect((await node.status()).proxy?.workers.length).toBeGreaterThan(0),
         patient,
       );
-    },
-    180_000,
-  );
+      await serving(node);
+    }
+    node.write(siteOf({ certificates, minVersion: "1.2", tickets: { lifetime: "3h" } }));
+    await node.ask("POST", "/v1/reload");
+    for (const { version, file } of files)
+      expect(await resume("10.9.0.2", version, file)).toEqual(new Set(["Reused"]));
+  }, 180_000);
+
+  it("resume at another node with the site's secret, as long as it is the same", async () => {
+    const secret = join(node.directory, "tickets.key");
+    writeFileSync(secret, "s".repeat(48));
+    // Services of one name on two nodes: with `on` it would be one service; here each node has it by its own file.
+    const one = (address: string): SiteInput => ({
+      site: "shop",
+      nodes: { a: { address: "10.9.0.2" }, b: { address: "10.9.0.3" } },
+      services: {
+        web: {
+          listen: `${address}:443/tcp`,
+          proxy: {
+            routes: [{ respond: { body: "here\n" } }],
+            tls: { certificates: [certificate], tickets: { secret: { file: secret } } },
+          },
+        },
+      },
+    });
+    const certificate = authority.issue("shop.example");
+    node.write(one("10.9.0.2"));
+    other.write(one("10.9.0.3"));
+    node.start("a");
+    other.start("b");
+    await serving(node);
+    await serving(other);
+    for (const version of VERSIONS) {
+      const file = join(node.directory, `session${version}`);
+      expect(await connect("10.9.0.2", version, "-sess_out", file)).toBe("New");
+      expect(await resume("10.9.0.3", version, file)).toEqual(new Set(["Reused"]));
+    }
+    writeFileSync(secret, "t".repeat(48));
+    await other.ask("POST", "/v1/reload");
+    const file = join(node.directory, "session-tls1_3");
+    await vi.waitFor(
+      async () => expect(await resume("10.9.0.3", "-tls1_3", file)).toEqual(new Set(["New"])),
+      patient,
+    );
+  }, 180_000);
 });
 
 describe.skipIf(!usable)("a node that fetches OCSP responses", () => {
