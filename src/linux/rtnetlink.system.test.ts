@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { ip, parseMac } from "../base/addresses.ts";
 import { SystemClock } from "../base/system-clock.ts";
 import { ms, seconds } from "../base/time.ts";
@@ -119,6 +119,23 @@ describe.skipIf(!root)("rtnetlink", () => {
       code: "INTERFACE_MISSING",
     });
     expect(await rt.addresses({ ifindex: 9999 })).toEqual([]);
+  });
+
+  it("delivers to an IPv6 address as soon as it is put, and no longer than it is there", async () => {
+    const { index } = await rt.linkNamed("left");
+    for (let i = 1; i <= 50; i++) {
+      const six = { ifindex: index, address: ip(`2001:db8:7::${i}`), noDad: true, noPrefixRoute: true };
+      await rt.putAddress(six);
+      expect(await rt.deliverAtOnce([six], 112)).toEqual([]);
+      expect(await rt.routeTo(six.address)).toMatchObject({ type: "local" });
+      await rt.endDelivery([six], 112);
+      await rt.deleteAddress(six);
+      expect((await rt.routeTo(six.address))?.type).not.toBe("local");
+      // Twice, and by itself.
+      if (i < 50) continue;
+      for (let twice = 0; twice < 2; twice++) expect(await rt.deliverAtOnce([six], 112)).toEqual([]);
+      await vi.waitFor(async () => expect((await rt.routeTo(six.address))?.type).not.toBe("local"), 5000);
+    }
   });
 
   it("one refused address of many does not hinder the others, and is named", async () => {

@@ -35,6 +35,7 @@ import {
   decodeNeighbour,
   decodeRoute,
   decodeRule,
+  encodeLocalRoute,
   encodeNeighbour,
   encodeRouteQuery,
   encodeRuleQuery,
@@ -160,6 +161,33 @@ export class Rtnetlink {
       "delete addresses",
       list.map((at) => ({ type: RTM_ADDRESS.DEL, body: encodeAddress(at) })),
     );
+  }
+
+  /**
+   * IPv6 addresses that were just put: the kernel makes a worker insert the route that delivers to them, milliseconds
+   * later on a busy machine, and forwards what comes for them until then. This takes it at once, for a second, by a
+   * route that then is not used any more. `origin` is its protocol number. Resolves with those that the kernel refused.
+   */
+  deliverAtOnce(
+    addresses: readonly { readonly ifindex: number; readonly address: IpAddress }[],
+    origin: number,
+  ): Promise<readonly BatchRefusal[]> {
+    return this.#socket.batch(
+      "deliver to addresses",
+      addresses.map((one) => ({
+        type: RTM_ROUTE.NEW,
+        flags: NLM_F.CREATE | NLM_F.REPLACE,
+        body: encodeLocalRoute(one, origin, 1),
+      })),
+    );
+  }
+  /** The routes of `deliverAtOnce`, where they are there. */
+  async endDelivery(
+    addresses: readonly { readonly ifindex: number; readonly address: IpAddress }[],
+    origin: number,
+  ): Promise<void> {
+    const routes = addresses.map((one) => ({ type: RTM_ROUTE.DEL, body: encodeLocalRoute(one, origin) }));
+    await this.#socket.batch("end delivery", routes);
   }
 
   async neighbours(only: { readonly ifindex?: number } = {}): Promise<Neighbour[]> {

@@ -108,6 +108,7 @@ const RTA = {
   MULTIPATH: 9,
   TABLE: 15,
   VIA: 18,
+  EXPIRES: 23,
 } as const;
 const routeTypes = [
   "unspec",
@@ -120,6 +121,10 @@ const routeTypes = [
   "unreachable",
   "prohibit",
 ] as const;
+/** RT_TABLE_LOCAL. */
+const LOCAL_TABLE = 255;
+/** Of routes that do not say another; the kernel's own to its addresses have 0. */
+const LOCAL_METRIC = 1024;
 const RTM_F_CLONED = 0x200;
 
 export interface RouteHop {
@@ -192,6 +197,32 @@ export function encodeRouteQuery(family: Family, destination?: IpAddress): Uint8
     .u8(0)
     .bytes(new Uint8Array(8));
   if (bytes !== undefined) writer.attr(RTA.DST, bytes);
+  return writer.finish();
+}
+
+/**
+ * An IPv6 address as a local destination: by a route of our own, with a metric behind that of the kernel's. `seconds` until
+ * it is not used any more; absent for the route to be deleted.
+ */
+export function encodeLocalRoute(
+  { ifindex, address }: { readonly ifindex: number; readonly address: IpAddress },
+  origin: number,
+  seconds?: number,
+): Uint8Array {
+  const writer = new NetlinkWriter(72)
+    .u8(AF.INET6)
+    .u8(128)
+    .u8(0)
+    .u8(0)
+    .u8(LOCAL_TABLE)
+    .u8(origin)
+    .u8(0)
+    .u8(routeTypes.indexOf("local"))
+    .u32(0)
+    .attr(RTA.DST, ipBytes(address))
+    .attrU32(RTA.OIF, ifindex)
+    .attrU32(RTA.PRIORITY, LOCAL_METRIC);
+  if (seconds !== undefined) writer.attrU32(RTA.EXPIRES, seconds);
   return writer.finish();
 }
 

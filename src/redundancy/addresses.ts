@@ -124,7 +124,8 @@ export class AddressKeeper {
 
   /** Installs what is missing and renews what is there. Answers where the addresses are. */
   hold(lease: DurationMs = this.#plan.lease): readonly Placed[] {
-    if (!this.#held) {
+    const first = !this.#held;
+    if (first) {
       this.#held = true;
       this.#raise(true);
     }
@@ -138,6 +139,7 @@ export class AddressKeeper {
       },
       (error: unknown) => this.#options.onProblem("installing addresses", messageOf(error)),
     );
+    if (first) this.#deliverAtOnce(placed);
     return placed;
   }
 
@@ -151,8 +153,19 @@ export class AddressKeeper {
   restore(ifindex: number, address: IpAddress): boolean {
     if (!this.#held || !this.placed().some((p) => p.ifindex === ifindex && p.address === address))
       return false;
-    this.hold();
+    this.#deliverAtOnce(this.hold().filter((p) => p.ifindex === ifindex && p.address === address));
     return true;
+  }
+
+  /**
+   * Neighbours may send at once; what a new Active does not take as its own it would forward, to the old one, and the
+   * answers to its own solicitations among it: the next one follows a second later.
+   */
+  #deliverAtOnce(placed: readonly Placed[]): void {
+    const six = placed.filter(({ address, loopback }) => ipFamily(address) === 6 && !loopback);
+    if (six.length === 0) return;
+    // Where the kernel refuses it, its worker does it in a moment.
+    this.#options.rtnetlink.deliverAtOnce(six, ADDRESS_ORIGIN).catch(() => undefined);
   }
 
   /** Whether leases of an earlier process of this node are still there. */
@@ -174,6 +187,8 @@ export class AddressKeeper {
 
   #delete(placed: readonly Placed[]): void {
     if (placed.length === 0) return;
+    const six = placed.filter(({ address }) => ipFamily(address) === 6);
+    if (six.length > 0) this.#options.rtnetlink.endDelivery(six, ADDRESS_ORIGIN).catch(() => undefined);
     this.#options.rtnetlink
       .deleteAddresses(placed)
       .catch((error: unknown) => this.#options.onProblem("removing addresses", messageOf(error)));
