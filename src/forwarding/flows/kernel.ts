@@ -3,6 +3,7 @@ import type { Conntrack } from "../../linux/conntrack.ts";
 import { ERRNO } from "../../linux/constants.ts";
 import { errnoName } from "../../linux/native.ts";
 import { type Flow, type FlowPlan, tuplesSame } from "../../linux/wire-conntrack.ts";
+import { closed } from "./machine-flow.ts";
 import type { StoreEffects } from "./machine-store.ts";
 
 export class KernelFlows {
@@ -69,8 +70,22 @@ export class KernelFlows {
       for (const { errno } of await this.#table.update([flow])) this.#refused(errno);
       return;
     }
-    await this.#table.delete([flow]);
-    for (const { errno } of await this.#table.create([flow])) this.#refused(errno);
+    if (there !== undefined) await this.#table.delete([flow]);
+    await this.#freeAnswers(flow);
+    for (const { errno } of await this.#table.create([flow])) {
+      this.#refused(errno);
+      this.#lost(flow);
+    }
+  }
+
+  /**
+   * Another client's connection may have the same answers: masqueraded by the same port, which is free again at the node
+   * that chose it, while here, where it was closed, its entry waits for its end.
+   */
+  async #freeAnswers(flow: FlowPlan): Promise<void> {
+    // The kernel finds an entry by either direction.
+    const other = await this.#table.get({ ...flow, original: flow.reply });
+    if (other !== undefined && closed(other)) await this.#table.delete([other]);
   }
 
   #add(counter: string, more: number): void {
