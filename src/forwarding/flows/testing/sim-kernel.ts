@@ -191,7 +191,3 @@ export class SimKernel {
     });
   }
 }
-
-/** For people. */
-export const ends = ({ source, sourcePort, destination, destinationPort }: Flow["original"]): string =>
-  `${source.join(".")}:${sourcePort}>${destination[3]}:${destinationPort}`;
