@@ -27,7 +27,7 @@ const subjects = canNamespace("conntrackd") ? ["nines", "conntrackd"] : ["nines"
 if (subjects.length === 1) console.error("conntrackd is left out: it is not installed");
 const rates = quick
   ? [2000, 10_000, 20_000, 40_000, 60_000]
-  : [2000, 10_000, 20_000, 40_000, 50_000, 60_000, 80_000, 100_000];
+  : [2000, 10_000, 20_000, 40_000, 50_000, 60_000, 80_000];
 const DELAYS = quick ? [5, 50] : [1, 2, 5, 10, 50, 200];
 const LAG_RATE = 2000;
 const RESYNC = 100_000;
