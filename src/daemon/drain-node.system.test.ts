@@ -200,6 +200,10 @@ describe.skipIf(!root)("a node that is drained", () => {
     const status = await inside(first, process.execPath, main, "status", "--runtime", b.runtime);
     expect(status).toMatch(/warning b is drained since 20/);
     // Now nobody is left for a's addresses.
+    await vi.waitFor(
+      async () => expect((await a.status()).routers[0]?.others).toMatchObject([{ node: "b", priority: 1 }]),
+      patient,
+    );
     await expect(set(a, "a", "drain")).rejects.toThrow(/b is lowered to priority 1 of 100/);
     expect(await inside(first, process.execPath, main, "enable", "b", "--runtime", a.runtime)).toMatch(
       /^b: enabled/,

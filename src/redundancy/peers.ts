@@ -16,12 +16,15 @@ export interface PeersOptions {
   readonly secret?: Uint8Array | undefined;
   readonly telling: Telling;
   readonly routers: () => Iterable<readonly [name: string, runner: RouterRunner]>;
+  /** A node says something else of a virtual router than before. */
+  readonly onNews: () => void;
 }
 
 /** The other nodes of this node's virtual routers: their hellos, their messages, and whether they run the same site. */
 export class Peers {
   readonly #options: PeersOptions;
   readonly #digests = new Map<string, { digest: string; at: MonotonicMs }>();
+  readonly #said = new Map<string, string>();
   #nodes: NodesService | undefined;
   #digest = "";
 
@@ -97,6 +100,10 @@ export class Peers {
       const { state, priority, eligible, life, claims } = router;
       runner.peer(from, { at, state, priority, eligible, life, claims });
     }
+    const said = body.routers.map(({ key, state, priority }) => `${key} ${state} ${priority}`).join();
+    if (said === this.#said.get(from)) return;
+    this.#said.set(from, said);
+    this.#options.onNews();
   }
   /** Two nodes with different site files: named and alarmed; everything goes on. */
   #compare(node: string, digest: string): void {

@@ -120,6 +120,7 @@ export class RedundancyService {
       secret: options.secret,
       telling,
       routers: () => [...this.#routers].map(([name, { runner }]) => [name, runner] as const),
+      onNews: () => this.#status(),
     });
     this.#flows = new FlowsLink(clock, (flows) => {
       for (const { runner } of this.#routers.values()) runner.step({ type: "flows", flows });
@@ -480,7 +481,7 @@ export class RedundancyService {
     this.#flows.look();
     if (due("lease", LEASE_EVERY)) this.#renew();
     if (due("hello", HELLO_EVERY)) this.#hello();
-    if (due("status", STATUS_EVERY)) this.#options.toBrain(this.status());
+    if (due("status", STATUS_EVERY)) this.#status();
     this.#fencing.look(now);
     this.#lookForDuplicates(now);
     this.#brain.look(now);
