@@ -51,9 +51,9 @@ export function issuedOf(pem: string): Result<Issued> {
 export const stapleName = (certificate: X509Certificate): string =>
   `${certificate.fingerprint256.replaceAll(":", "").toLowerCase()}.der`;
 
-/** The responder that a certificate names; only those of plain HTTP, since the answer is signed by itself. */
+/** The responder that a certificate names; plain HTTP is as good as TLS, since the answer is signed by itself. */
 export const responderOf = (certificate: X509Certificate): string | undefined =>
-  /^OCSP - URI:"?(http:\/\/[^\s"]+)"?$/m.exec(certificate.infoAccess ?? "")?.[1];
+  /^OCSP - URI:"?(https?:\/\/[^\s"]+)"?$/m.exec(certificate.infoAccess ?? "")?.[1];
 
 const digest = (hash: string, bytes: Uint8Array): Buffer => createHash(hash).update(bytes).digest();
 

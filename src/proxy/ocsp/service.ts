@@ -110,7 +110,7 @@ export class StapleKeeper {
     const issued = issuedOf(pem);
     const url = issued.ok ? responderOf(issued.value.certificate) : undefined;
     if (!issued.ok || url === undefined) {
-      this.#cannot(service, file, issued.ok ? "the certificate names no responder over http" : issued.error);
+      this.#cannot(service, file, issued.ok ? "the certificate names no responder" : issued.error);
       return undefined;
     }
     this.#told.delete(file);
@@ -147,7 +147,7 @@ export class StapleKeeper {
     try {
       const question = requestFor(issued);
       if (!question.ok) throw new OperationalError("MESSAGE_INVALID", question.error);
-      const bytes = await ask(url, question.value);
+      const bytes = await ask(url, question.value, issued.issuer);
       const checked = checkAnswer(bytes, issued, clock.wall());
       if (!checked.ok) throw new OperationalError("MESSAGE_INVALID", `${url}: ${checked.error}`);
       await this.#write(name, bytes);

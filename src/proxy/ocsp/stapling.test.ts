@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
@@ -193,6 +194,33 @@ describe.skipIf(!openssl)("an OCSP response from the responder", () => {
     next.keeper.update([]);
     await next.keeper.look();
     expect(readdirSync(directory)).toEqual([]);
+  });
+
+  it("is fetched over TLS where the certificate says so, of a responder that its issuer vouches for", async () => {
+    const port = await freePort();
+    const authority = new Authority(port, false, `https://localhost:${port}/`);
+    const shop = authority.issue("shop.example");
+    const worn = ({ certificate, key }: { certificate: string; key: string }) => ({
+      cert: readFileSync(certificate),
+      key: readFileSync(key),
+    });
+    const server = createTlsServer(worn(new Authority(port).issue("localhost")), (request, response) => {
+      request.resume().on("end", () => response.end(authority.respond(shop.certificate)));
+    });
+    await new Promise<void>((resolve) => server.listen(port, "localhost", resolve));
+    onCleanUp(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+    const { keeper, clock, notices, counts } = keeperOf(join(authority.directory, "ocsp"));
+    keeper.update([{ service: "web", files: [shop.certificate] }]);
+    await keeper.look();
+    expect(counts()).toMatchObject({ failed: 1, fetched: 0 });
+    expect(notices.at(-1)).toMatch(/ocsp.failed .*certificate/);
+    server.setSecureContext(worn(authority.issue("localhost")));
+    clock.by += 61_000;
+    await keeper.look();
+    expect(counts()).toMatchObject({ failed: 1, fetched: 1 });
   });
 
   it("that is wrong, too large, late or for nobody is not kept, and is asked for later", async () => {

@@ -19,20 +19,25 @@ export const freePort = (): Promise<number> =>
     });
   });
 
-/** A certificate authority of OpenSSL's with a responder for OCSP; `responder` is the port that certificates name. */
+/** A certificate authority of OpenSSL's with a responder for OCSP. */
 export class Authority {
   readonly directory = mkdtempSync(join(tmpdir(), "nines-ca-"));
   readonly certificate = join(this.directory, "ca.pem");
   readonly #key = join(this.directory, "ca.key");
   readonly #index = join(this.directory, "index.txt");
   readonly #port: number;
+  readonly #responder: string;
   readonly #signer: readonly [certificate: string, key: string];
   #serial = 0x1000;
 
-  /** `delegated`: answers are signed by another certificate that the authority made for that. */
-  constructor(port: number, delegated = false) {
+  /**
+   * `port` of its responder; `delegated`: answers are signed by another certificate that the authority made for that;
+   * `responder`: where certificates say that it is.
+   */
+  constructor(port: number, delegated = false, responder = `http://127.0.0.1:${port}/`) {
     onCleanUp(() => rmSync(this.directory, { recursive: true, force: true }));
     this.#port = port;
+    this.#responder = responder;
     const constraint = ["-addext", "basicConstraints=critical,CA:TRUE"];
     const files = ["-keyout", this.#key, "-out", this.certificate];
     run("req", "-x509", ...CURVE, "-days", "3", "-subj", "/O=Test CA/CN=Authority", ...constraint, ...files);
@@ -53,7 +58,7 @@ export class Authority {
     run("req", "-new", ...CURVE, "-subj", `/CN=${name}`, "-keyout", key, "-out", request);
     writeFileSync(
       extensions,
-      `subjectAltName=DNS:${name}\nauthorityInfoAccess=OCSP;URI:http://127.0.0.1:${this.#port}/\n${more}\n`,
+      `subjectAltName=DNS:${name}\nauthorityInfoAccess=OCSP;URI:${this.#responder}\n${more}\n`,
     );
     const signer = ["-CA", this.certificate, "-CAkey", this.#key, "-set_serial", `0x${serial}`];
     run("x509", "-req", "-in", request, "-days", "2", ...signer, "-extfile", extensions, "-out", leaf);
