@@ -4,7 +4,8 @@ import { instant, ms } from "../../base/time.ts";
 import { type Flow, flowKey } from "../../linux/wire-conntrack.ts";
 import { deliver } from "./deliver.ts";
 import { PeerMachine } from "./machine-peer.ts";
-import { FlowStore, type StoreEffects } from "./machine-store.ts";
+import { FlowStore } from "./machine-store.ts";
+import type { StoreEffects } from "./store-effects.ts";
 
 const now = instant(1000);
 const mark = 0x4e000001;

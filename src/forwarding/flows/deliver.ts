@@ -3,7 +3,8 @@ import { messageOf } from "../../base/errors.ts";
 import type { MonotonicMs } from "../../base/time.ts";
 import type { KernelFlows } from "./kernel.ts";
 import type { Delivery, PeerMachine } from "./machine-peer.ts";
-import type { FlowStore, StoreEffects } from "./machine-store.ts";
+import type { FlowStore } from "./machine-store.ts";
+import type { StoreEffects } from "./store-effects.ts";
 
 export interface DeliveryMeans {
   readonly now: () => MonotonicMs;

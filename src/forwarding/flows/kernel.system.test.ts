@@ -7,6 +7,7 @@ import { NetworkNamespace } from "../../linux/namespace.ts";
 import { canNamespace } from "../../linux/nftables/testing/namespace.ts";
 import { type FlowPlan, TCP_STATE } from "../../linux/wire-conntrack.ts";
 import { KernelFlows } from "./kernel.ts";
+import { FlowStore } from "./machine-store.ts";
 
 const tuple = (source: string, sourcePort: number, destination: string, destinationPort: number) => ({
   source: ipBytes(ip(source)),
@@ -27,8 +28,19 @@ const flow = (client: string, port: number, backend = "10.1.0.11"): FlowPlan => 
   windowScales: [7, 7],
 });
 
+/** A store that knows of nothing, but of what was lost. */
+const withLost = () => {
+  const lost: FlowPlan[] = [];
+  const empty = new FlowStore(0xffffffff, "lb2");
+  const store = {
+    lost: (one: FlowPlan) => void lost.push(one),
+    displaced: empty.displaced.bind(empty),
+  };
+  return { lost, kernel: new KernelFlows({ table, store }) };
+};
+
+let table: Conntrack;
 describe.skipIf(!canNamespace("conntrack"))("what peers tell, in this node's kernel", () => {
-  let table: Conntrack;
   beforeAll(() => {
     NetworkNamespace.create().enter();
     execFileSync("sh", [
@@ -40,8 +52,7 @@ describe.skipIf(!canNamespace("conntrack"))("what peers tell, in this node's ker
   afterAll(() => table.close());
 
   it("takes the place of a closed connection that had its masqueraded port here", async () => {
-    const lost: FlowPlan[] = [];
-    const kernel = new KernelFlows(table, (one) => lost.push(one));
+    const { kernel, lost } = withLost();
     const [before, after] = [flow("10.0.0.8", 7000), flow("10.0.0.9", 7000)];
     await kernel.create([before]);
     expect(await table.update([{ ...before, tcpState: TCP_STATE.TIME_WAIT, timeout: 120 }])).toEqual([]);
@@ -52,8 +63,7 @@ describe.skipIf(!canNamespace("conntrack"))("what peers tell, in this node's ker
   });
 
   it("does not end one that lives, and is tried again later", async () => {
-    const lost: FlowPlan[] = [];
-    const kernel = new KernelFlows(table, (one) => lost.push(one));
+    const { kernel, lost } = withLost();
     const [living, other] = [flow("10.0.0.8", 7001), flow("10.0.0.9", 7001)];
     await kernel.create([living, other]);
     expect(await table.get(living)).toMatchObject({ tcpState: TCP_STATE.ESTABLISHED });
@@ -61,8 +71,37 @@ describe.skipIf(!canNamespace("conntrack"))("what peers tell, in this node's ker
     expect(kernel.counters["refusedByKernel_EEXIST"]).toBe(1);
   });
 
+  it("takes the place of a copy whose end was not heard, unless this node is the one that chose the port", async () => {
+    const clock = new SystemClock();
+    const store = new FlowStore(0xffffffff, "lb2");
+    store.configure([{ name: "web", router: "edge", mark: 0x4e000001 }]);
+    const kernel = new KernelFlows({ table, store });
+    const says = (one: FlowPlan) => ({ ended: false as const, flow: { ...one, service: "web" } });
+    const hears = (one: FlowPlan) =>
+      kernel.apply(
+        store.remote("lb1", { first: false, last: false, entries: [says(one)] }, clock.monotonic()),
+      );
+    const [before, after, third] = [8, 9, 10].map((n) => flow(`10.0.0.${n}`, 7004)) as [
+      FlowPlan,
+      FlowPlan,
+      FlowPlan,
+    ];
+    await hears(before);
+    await hears(after);
+    expect(await table.get(after)).toMatchObject({ reply: after.reply });
+    expect(await table.get(before)).toBeUndefined();
+    expect([store.counts, kernel.counters["refusedByKernel"]]).toEqual([{ own: 0, others: 1 }, 0]);
+    // It is not put back.
+    expect(store.upkeep(clock.monotonic()).create).toEqual([]);
+
+    await kernel.apply(store.setActive(new Set(["edge"]), clock.monotonic()));
+    await hears(third);
+    expect(await table.get(after)).toMatchObject({ reply: after.reply });
+    expect(kernel.counters["refusedByKernel_EEXIST"]).toBe(1);
+  });
+
   it("replaces the same client's earlier connection to another backend, and renews the same", async () => {
-    const kernel = new KernelFlows(table, () => undefined);
+    const { kernel } = withLost();
     const [first, second] = [flow("10.0.0.7", 7002), flow("10.0.0.7", 7003, "10.1.0.12")];
     await kernel.create([first]);
     await kernel.create([second]);

@@ -3,18 +3,22 @@ import type { Conntrack } from "../../linux/conntrack.ts";
 import { ERRNO } from "../../linux/constants.ts";
 import { errnoName } from "../../linux/native.ts";
 import { type Flow, type FlowPlan, tuplesSame } from "../../linux/wire-conntrack.ts";
-import { closed } from "./machine-flow.ts";
-import type { StoreEffects } from "./machine-store.ts";
+import type { FlowStore } from "./machine-store.ts";
+import type { StoreEffects } from "./store-effects.ts";
+
+export interface KernelFlowsOptions {
+  readonly table: Conntrack;
+  readonly store: Pick<FlowStore, "lost" | "displaced">;
+}
 
 export class KernelFlows {
   readonly #table: Conntrack;
-  /** The kernel does not have it: it is put back at the next round. */
-  readonly #lost: (flow: FlowPlan) => void;
+  readonly #store: KernelFlowsOptions["store"];
   readonly #count: Record<string, number> = { injected: 0, removed: 0, refusedByKernel: 0 };
 
-  constructor(table: Conntrack, lost: (flow: FlowPlan) => void) {
+  constructor({ table, store }: KernelFlowsOptions) {
     this.#table = table;
-    this.#lost = lost;
+    this.#store = store;
   }
   /** `refusedByKernel`, and of it `refusedByKernel_ENOSPC` and such. */
   get counters(): Readonly<Record<string, number>> {
@@ -49,7 +53,7 @@ export class KernelFlows {
       if (errno === ERRNO.EEXIST) await this.#replace(flow);
       else {
         this.#refused(errno);
-        this.#lost(flow);
+        this.#store.lost(flow);
       }
     }
   }
@@ -58,7 +62,7 @@ export class KernelFlows {
   async prolong(flows: readonly FlowPlan[]): Promise<void> {
     for (const { index, errno } of await this.#table.prolong(flows)) {
       const flow = flows[index];
-      if (flow !== undefined && errno === ERRNO.ENOENT) this.#lost(flow);
+      if (flow !== undefined && errno === ERRNO.ENOENT) this.#store.lost(flow);
       else this.#refused(errno);
     }
   }
@@ -74,18 +78,18 @@ export class KernelFlows {
     await this.#freeAnswers(flow);
     for (const { errno } of await this.#table.create([flow])) {
       this.#refused(errno);
-      this.#lost(flow);
+      this.#store.lost(flow);
     }
   }
 
   /**
    * Another client's connection may have the same answers: masqueraded by the same port, which is free again at the node
-   * that chose it, while here, where it was closed, its entry waits for its end.
+   * that chose it, while here its entry waits for its end, or for the word of it.
    */
   async #freeAnswers(flow: FlowPlan): Promise<void> {
     // The kernel finds an entry by either direction.
     const other = await this.#table.get({ ...flow, original: flow.reply });
-    if (other !== undefined && closed(other)) await this.#table.delete([other]);
+    if (other !== undefined && this.#store.displaced(other)) await this.#table.delete([other]);
   }
 
   #add(counter: string, more: number): void {

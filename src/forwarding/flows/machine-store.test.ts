@@ -2,7 +2,8 @@ import { describe, expect, it } from "vitest";
 import { chance, randomInt, seededRandom } from "../../base/random.ts";
 import { instant } from "../../base/time.ts";
 import { type Flow, TCP_STATE, flowKey } from "../../linux/wire-conntrack.ts";
-import { FlowStore, type StoreEffects, nothing } from "./machine-store.ts";
+import { FlowStore } from "./machine-store.ts";
+import { type StoreEffects, nothing } from "./store-effects.ts";
 import { MASK, type Name, Site, clock, flow, marks, names } from "./testing/stores.ts";
 import type { Entry } from "./wire.ts";
 

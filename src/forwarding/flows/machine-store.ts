@@ -2,8 +2,6 @@
  * Who owns which flow, and what follows: pure. A flow belongs to the node through which its packets pass: the
  * one that is Active for its service's virtual router. Owned flows are told to the peers; what peers own is held
  * in our kernel for them, and becomes ours when we become Active.
- *
- * Effects are carried out in this order: delete, create, update, then tell.
  */
 import { type MonotonicMs, instant, timeSince } from "../../base/time.ts";
 import { type Flow, type FlowPlan, flowKey, tuplesSame } from "../../linux/wire-conntrack.ts";
@@ -23,6 +21,7 @@ import {
 import type { OwnFlows } from "./machine-outgoing.ts";
 import type { Delivery } from "./machine-peer.ts";
 import { NO_WORD, Terms, type Word } from "./machine-terms.ts";
+import { type StoreEffects, type Upkeep, nothing } from "./store-effects.ts";
 import type { FlowRecord } from "./wire.ts";
 
 export interface ReplicatedService {
@@ -61,19 +60,6 @@ interface Held {
 
 /** A flow, and its backend. */
 type Name = Pick<Flow, "protocol" | "original" | "reply">;
-export interface StoreEffects {
-  readonly delete: Ended[];
-  readonly create: FlowPlan[];
-  readonly update: FlowPlan[];
-  readonly tell: { readonly key: string; readonly ended?: Ended }[];
-}
-
-export interface Upkeep extends Pick<StoreEffects, "tell"> {
-  readonly prolong: readonly FlowPlan[];
-  readonly create: readonly FlowPlan[];
-}
-
-export const nothing = (): StoreEffects => ({ delete: [], create: [], update: [], tell: [] });
 
 export class FlowStore {
   #byMark = new Map<number, ReplicatedService>();
@@ -303,6 +289,19 @@ export class FlowStore {
   lost(flow: Pick<Flow, "protocol" | "original">): void {
     const held = this.#held.get(flowKey(flow));
     if (held !== undefined) held.missing = true;
+  }
+
+  /**
+   * A peer's connection has the answers of this one, as masqueraded ones may once their port is free again: one of the
+   * two is no more. True where it is this one, which is forgotten then: a node that is not Active may not have heard of
+   * its end yet.
+   */
+  displaced(flow: Flow): boolean {
+    const key = flowKey(flow);
+    const held = this.#held.get(key);
+    if (held === undefined || this.#isActive(held.flow.service)) return closed(flow);
+    if (tuplesSame(held.flow.reply, flow.reply)) this.#held.delete(key);
+    return true;
   }
 
   #remoteFlow(peer: string, flow: FlowRecord, word: Word, effects: StoreEffects, now: MonotonicMs): void {

@@ -3,7 +3,8 @@ import { expect } from "vitest";
 import { ip, ipBytes } from "../../../base/addresses.ts";
 import { instant } from "../../../base/time.ts";
 import { type Flow, flowKey } from "../../../linux/wire-conntrack.ts";
-import { FlowStore, type StoreEffects } from "../machine-store.ts";
+import { FlowStore } from "../machine-store.ts";
+import type { StoreEffects } from "../store-effects.ts";
 import type { RouterTerm } from "../machine-terms.ts";
 import type { Entry } from "../wire.ts";
 

@@ -1,0 +1,17 @@
+/** What the store wants done, in this order: delete, create, update, then tell. */
+import type { FlowPlan } from "../../linux/wire-conntrack.ts";
+import type { Ended } from "./machine-flow.ts";
+
+export interface StoreEffects {
+  readonly delete: Ended[];
+  readonly create: FlowPlan[];
+  readonly update: FlowPlan[];
+  readonly tell: { readonly key: string; readonly ended?: Ended }[];
+}
+
+export interface Upkeep extends Pick<StoreEffects, "tell"> {
+  readonly prolong: readonly FlowPlan[];
+  readonly create: readonly FlowPlan[];
+}
+
+export const nothing = (): StoreEffects => ({ delete: [], create: [], update: [], tell: [] });
