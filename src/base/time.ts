@@ -22,6 +22,7 @@ export const timeSince = (now: MonotonicMs, then: MonotonicMs): DurationMs => (n
 export const NEVER = Number.POSITIVE_INFINITY as MonotonicMs;
 
 export const earliest = (...instants: MonotonicMs[]): MonotonicMs => Math.min(...instants) as MonotonicMs;
+export const latest = (...instants: MonotonicMs[]): MonotonicMs => Math.max(...instants) as MonotonicMs;
 
 export interface Timer {
   cancel(): void;

@@ -5,6 +5,7 @@ import { once } from "node:events";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ip, ipBytes, ipFromBytes } from "../base/addresses.ts";
 import { SystemClock } from "../base/system-clock.ts";
+import { ms } from "../base/time.ts";
 import { Conntrack, FlowEvents } from "./conntrack.ts";
 import { NetworkNamespace } from "./namespace.ts";
 import { type Flow, type FlowPlan, TCP_STATE, describeFlow } from "./wire-conntrack.ts";
@@ -128,6 +129,7 @@ END`);
     const heard: string[] = [];
     const flows: Flow[] = [];
     const events = FlowEvents.open({
+      gather: () => ms(1),
       clock,
       mark: ours,
       onFlow: (flow, by) => {
@@ -185,6 +187,7 @@ END`);
   it("of our own changes nothing is told; what waits together is told together", async () => {
     const heard: string[] = [];
     const events = FlowEvents.open({
+      gather: () => ms(1),
       clock,
       mark: ours,
       except: table.portid,
@@ -217,6 +220,7 @@ END`);
     const overruns: string[] = [];
     const ended = new Set<number>();
     const events = FlowEvents.open({
+      gather: () => ms(1),
       clock,
       mark: ours,
       onFlow: () => undefined,

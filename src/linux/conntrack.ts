@@ -1,4 +1,4 @@
-import { type Clock, ms } from "../base/time.ts";
+import type { Clock, DurationMs } from "../base/time.ts";
 import { readSysctl } from "./sysctl.ts";
 import { ERRNO, NETLINK } from "./constants.ts";
 import { KernelError } from "./native.ts";
@@ -23,8 +23,6 @@ import { NLM_F, type NetlinkWriter } from "./wire-netlink.ts";
 
 /** One message per system call costs seven times as much as many; more than this gains nothing. */
 const BATCH = 128;
-/** Under load, events are read together once in so long: waking for each costs more than the event. */
-const GATHER = ms(1);
 
 /** Names an entry: any flow does. */
 export type FlowName = Pick<Flow, "family" | "protocol" | "original"> & { readonly id?: number };
@@ -138,6 +136,8 @@ export interface FlowEventOptions {
   readonly onRead?: () => void;
   /** Events were lost: list the table anew. */
   readonly onOverrun: () => void;
+  /** Under load, events are read together once in so long: waking for each costs more than the event. */
+  readonly gather: () => DurationMs;
   /** Bytes. 8 MiB hold about 20,000 events. */
   readonly receiveBuffer?: number;
 }
@@ -152,14 +152,14 @@ export class FlowEvents {
     this.#socket = socket;
   }
   static open(options: FlowEventOptions): FlowEvents {
-    const { clock, except, onFlow, onEnd, onOverrun, onRead } = options;
+    const { clock, except, gather, onFlow, onEnd, onOverrun, onRead } = options;
     const socket = NetlinkEvents.open({
       protocol: NETLINK.NETFILTER,
       clock,
       filter: flowEventFilter(options.mark),
       groups: [CT_GROUP.UPDATE, CT_GROUP.DESTROY],
       receiveBuffer: options.receiveBuffer ?? 8 << 20,
-      gather: GATHER,
+      gather,
       onOverrun,
       onRead,
       onEvent: (bytes, start, stop, type, portid) => {

@@ -16,9 +16,9 @@ export interface NetlinkEventOptions {
   readonly receiveBuffer: number;
   /**
    * Where reads follow one another faster than this, the next comes only so much later, and takes all that gathered
-   * until then. One that comes alone is read at once.
+   * until then. One that comes alone is read at once. Asked for at each read.
    */
-  readonly gather: DurationMs;
+  readonly gather: () => DurationMs;
   /** One message: its payload lies in `bytes` from `start` to `stop` and is overwritten afterwards. */
   readonly onEvent: (bytes: Uint8Array, start: number, stop: number, type: number, portid: number) => void;
   /** After one or more events: nothing more waits, or others get their turn first. */
@@ -86,14 +86,14 @@ export class NetlinkEvents {
     const since = timeSince(clock.monotonic(), this.#readAt);
     this.#read();
     this.#readAt = clock.monotonic();
-    if (since > 2 * gather || this.#socket.closed) return;
+    if (since > 2 * gather() || this.#socket.closed) return;
     this.#socket.onReadable(undefined);
     this.#gather(0);
   }
   /** Deaf for a moment; then reads, and goes on so while there is something now and then. */
   #gather(empty: number): void {
     const { clock, gather } = this.#options;
-    this.#gathering = clock.setTimer(addTime(clock.monotonic(), gather), () => {
+    this.#gathering = clock.setTimer(addTime(clock.monotonic(), gather()), () => {
       const found = this.#read();
       this.#readAt = clock.monotonic();
       if (this.#socket.closed) return;

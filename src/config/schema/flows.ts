@@ -14,7 +14,7 @@ export const flowsSchema = z.strictObject({
   delay: durationBetween(ms(0), ms(1000), "0ms to 1s")
     .prefault("5ms")
     .describe(
-      "How long a change may wait for others to travel with it: less bandwidth, a larger loss at a crash.",
+      "How long a change may wait for others to travel with it, where one went less than so long ago: less bandwidth, a larger loss at a crash.",
     ),
   handover: durationBetween(ms(0), ms(10_000), "0ms to 10s")
     .prefault("2s")

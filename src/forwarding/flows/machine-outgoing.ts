@@ -1,6 +1,7 @@
 /**
- * What a peer is told, and in which order: changes wait for company, travel in numbered batches, and are forgotten
- * once acknowledged. A snapshot, while one is under way, is sent beside them. Pure.
+ * What a peer is told, and in which order: changes travel in numbered batches, one in a delay unless it is full, and are
+ * forgotten once acknowledged. One that comes alone goes at once; those that follow wait for company. A snapshot, while
+ * one is under way, is sent beside them. Pure.
  */
 import {
   type DurationMs,
@@ -8,6 +9,7 @@ import {
   NEVER,
   addTime,
   instant,
+  latest,
   ms,
   timeSince,
 } from "../../base/time.ts";
@@ -53,6 +55,8 @@ export class Outgoing {
   #pending = new Map<string, Waiting>();
   /** Of the first of them: asked for with every change, and a map's first entry is not found at once. */
   #oldest: MonotonicMs = NEVER;
+  /** When the last batch went. */
+  #sentAt: MonotonicMs = instant(Number.NEGATIVE_INFINITY);
   /** Shared by all that changed at one instant. */
   #lately: Waiting = { since: NEVER };
   #inFlight: Batch[] = [];
@@ -187,7 +191,7 @@ export class Outgoing {
     return true;
   }
 
-  /** When the oldest change has waited long enough. */
+  /** When what waits is to be sent. */
   dueAt(): MonotonicMs {
     if (!this.#open || this.#inFlight.length >= this.#most.window) return NEVER;
     if (this.#snapshot !== undefined) return this.#snapshotSince;
@@ -196,7 +200,7 @@ export class Outgoing {
 
   /** When a change of then must go. */
   #due(since: MonotonicMs): MonotonicMs {
-    return since < this.#hurryUntil ? since : addTime(since, this.#delay);
+    return since < this.#hurryUntil ? since : latest(since, addTime(this.#sentAt, this.#delay));
   }
 
   /** Sends as many batches as are due and the window allows. */
@@ -310,6 +314,7 @@ export class Outgoing {
     if (entries.length === 0 && !first && !last) return;
     this.#introduce(entries, now);
     const seq = this.#nextSeq++;
+    this.#sentAt = now;
     this.#inFlight.push({ seq, since, entries, first, last });
     this.#count.batchesSent++;
     this.#count.entriesSent += entries.length;

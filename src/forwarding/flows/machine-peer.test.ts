@@ -247,15 +247,31 @@ describe("replication with a peer", () => {
     machine.handleTimeout(addTime(now, ms(51)));
     const after = machine.status;
     expect([after.batchesSent - before.batchesSent, after.entriesSent - before.entriesSent]).toEqual([1, 6]);
-    pair.now = addTime(now, ms(60));
-    pair.change("lb1", 20, 1);
-    expect(machine.nextDeadline()).toBe(addTime(pair.now, ms(5)));
-    machine.handleTimeout(addTime(pair.now, ms(4)));
-    expect(machine.status.batchesSent).toBe(after.batchesSent);
-    machine.handleTimeout(addTime(pair.now, ms(5)));
-    expect(machine.status.batchesSent).toBe(after.batchesSent + 1);
     for (let i = 0; i < 200; i++) pair.step();
     expect(pair.check("lb1")).toBe(true);
+  });
+
+  it("what comes alone goes at once, and what follows waits for company until the delay is over", () => {
+    const pair = new Pair(11);
+    pair.connect();
+    for (let i = 0; i < 100; i++) pair.step();
+    const machine = pair.machines.lb1;
+    const { now } = pair;
+    const before = machine.status.batchesSent;
+    pair.change("lb1", 20, 1);
+    expect(machine.nextDeadline()).toBe(now);
+    machine.handleTimeout(now);
+    expect(machine.status.batchesSent).toBe(before + 1);
+    for (const after of [1, 3]) {
+      pair.now = addTime(now, ms(after));
+      pair.change("lb1", 20 + 2 * after, 1);
+      expect(machine.nextDeadline()).toBe(addTime(now, ms(5)));
+    }
+    machine.handleTimeout(addTime(now, ms(4)));
+    expect(machine.status.batchesSent).toBe(before + 1);
+    machine.handleTimeout(addTime(now, ms(5)));
+    expect(machine.status.batchesSent).toBe(before + 2);
+    expect(machine.status.entriesSent).toBeGreaterThan(2);
   });
 
   it("keeps the order of what waits when a batch takes a part of it, and the age of what is left", () => {

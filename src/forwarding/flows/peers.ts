@@ -6,7 +6,7 @@ import { type DurationMs, NEVER, addTime, ms } from "../../base/time.ts";
 import { type PeerAddress, dialPeer, serveSite } from "./connection.ts";
 import type { OwnFlows } from "./machine-outgoing.ts";
 import { type Delivery, PeerMachine, type PeerStatus } from "./machine-peer.ts";
-import type { StoreEffects } from "./machine-store.ts";
+import type { StoreEffects } from "./store-effects.ts";
 import type { FlowsOptions, Peer } from "./peer.ts";
 
 const RETRY = ms(250);
@@ -44,6 +44,10 @@ export class Peers {
     this.#delay = options.delay;
     this.#server = this.#listen();
     for (const peer of options.peers) this.#addPeer(peer);
+  }
+  /** How long a change may wait for others to travel with it. */
+  get delay(): DurationMs {
+    return this.#delay;
   }
   get status(): Readonly<Record<string, PeerStatus>> {
     return Object.fromEntries([...this.#peers].map(([node, { machine }]) => [node, machine.status]));
@@ -156,6 +160,8 @@ export class Peers {
     const now = this.#options.clock.monotonic();
     for (const peer of this.#peers.values()) {
       for (const { key, ended } of effects.tell) peer.machine.changed(key, now, ended);
+      // Often at once, without a timer for it.
+      if (now >= peer.machine.nextDeadline()) peer.machine.handleTimeout(now);
       this.pump(peer);
     }
   }

@@ -9,7 +9,8 @@ import type { PeerAddress } from "./connection.ts";
 import { deliver } from "./deliver.ts";
 import { KernelFlows } from "./kernel.ts";
 import type { Delivery, PeerStatus } from "./machine-peer.ts";
-import { FlowStore, type ReplicatedService, type StoreEffects, nothing } from "./machine-store.ts";
+import { FlowStore, type ReplicatedService } from "./machine-store.ts";
+import { type StoreEffects, nothing } from "./store-effects.ts";
 import type { FlowsOptions, Peer } from "./peer.ts";
 import { Peers } from "./peers.ts";
 
@@ -22,6 +23,8 @@ export const NICE = -15;
 const ACKNOWLEDGE_WITHIN = 8;
 /** How long the peers are not met for want of a word on which routers are active. */
 const ROLES_WITHIN = ms(1000);
+/** Events are read together as long as their batch waits, within this: their room in the kernel is bounded. */
+const GATHER = { least: ms(1), most: ms(5) };
 /** How often a peer's flows are given time, and what the kernel lost is put back. */
 const UPKEEP = ms(2000);
 
@@ -56,11 +59,12 @@ export class FlowsService {
     this.#options = options;
     this.#store = new FlowStore(MARK_MASK, options.node);
     this.#table = Conntrack.open(options.clock);
-    this.#kernel = new KernelFlows(this.#table, (flow) => this.#store.lost(flow));
+    this.#kernel = new KernelFlows({ table: this.#table, store: this.#store });
     this.#events = FlowEvents.open({
       clock: options.clock,
       mark: { value: MARK_SIGNATURE, mask: SIGNATURE_MASK },
       except: this.#table.portid,
+      gather: () => ms(Math.min(Math.max(this.#peers.delay, GATHER.least), GATHER.most)),
       onFlow: (flow) => {
         if (this.#meanwhile === undefined) this.#heard(flow);
         else this.#meanwhile.push(() => this.#heard(flow));

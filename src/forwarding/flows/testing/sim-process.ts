@@ -8,7 +8,8 @@ import { instant, ms } from "../../../base/time.ts";
 import { type Flow, type FlowPlan, flowKey, tuplesSame } from "../../../linux/wire-conntrack.ts";
 import { MARK_MASK } from "../../marks.ts";
 import { type Delivery, PeerMachine, type PeerRefusal } from "../machine-peer.ts";
-import { FlowStore, type ReplicatedService, type StoreEffects } from "../machine-store.ts";
+import { FlowStore, type ReplicatedService } from "../machine-store.ts";
+import type { StoreEffects } from "../store-effects.ts";
 import type { KernelEvent, SimKernel } from "./sim-kernel.ts";
 import type { End, SimNetwork } from "./sim-network.ts";
 
@@ -350,6 +351,7 @@ export class SimProcess {
         if (own) this.options.trace?.(`tells n${peer.index}${ended ? " ended" : ""}`, own);
         peer.machine.changed(key, this.#now, ended);
       }
+      if (this.#now >= peer.machine.nextDeadline()) peer.machine.handleTimeout(this.#now);
       this.#pump(peer);
     }
   }
