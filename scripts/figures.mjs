@@ -31,7 +31,8 @@ function table(bench, metric, subjects) {
   ].map((cells) => `| ${cells.join(" | ")} |`);
   const runs = Math.max(...of.map((row) => row.runs));
   const on = typeof machine === "string" ? machine : Object.values(machine).join(", ");
-  const caption = `${metric}, ${of[0]?.unit ?? ""}: median (least–most) of ${runs} runs; ${date.slice(0, 10)}, ${on}; \`npm run bench:${bench}\``;
+  const units = [...new Set(of.map(({ unit }) => unit))].join(", ");
+  const caption = `${metric}, ${units}: median (least–most) of ${runs} runs; ${date.slice(0, 10)}, ${on}; \`npm run bench:${bench}\``;
   return `\n${lines.join("\n")}\n\n${caption}\n\n`;
 }
 
