@@ -7,7 +7,7 @@ import { latin1 } from "./engine/channel.ts";
 import type { RoutePlan, ServicePlan } from "./plan.ts";
 import { keyOf } from "./routing/policy-key.ts";
 import type { MatchInput } from "./routing/policy-match.ts";
-import { normalPath } from "./routing/policy-path.ts";
+import { mergedSlashes, normalPath } from "./routing/policy-path.ts";
 import { redirectTarget } from "./routing/policy-rewrite.ts";
 
 /** A request to be explained; nothing is sent. */
@@ -69,7 +69,7 @@ export function explainRequest(
   }
   const { head } = reader;
   const at = head.target.indexOf("?");
-  const path = normalPath(at < 0 ? head.target : head.target.slice(0, at));
+  const path = mergedSlashes(normalPath(at < 0 ? head.target : head.target.slice(0, at)));
   const query = at < 0 ? "" : head.target.slice(at);
   const host = head.authority.toLowerCase().replace(/:\d+$/, "");
   const input: MatchInput = {

@@ -46,6 +46,8 @@ export interface RoutePlan {
   readonly middleware: readonly Middleware[];
   readonly bodyLimit: number;
   readonly counters: Counters;
+  /** The number of Cache-Control. */
+  readonly cacheControl: number;
   /** Whether a response to this route may be passed on without looking further: the hot path. */
   readonly plain: boolean;
 }
@@ -109,6 +111,14 @@ export interface ServicePlan {
   readonly requestIdName: string;
   readonly xForwarded: boolean;
   readonly forwarded: boolean;
+  readonly realIp: boolean;
+}
+
+/** What lives on over a reload: counters always, the others while their settings are the same. */
+export interface RouteState {
+  readonly counters: Counters;
+  budget?: { readonly share: number; readonly is: RetryBudget };
+  limiter?: { readonly rate: number; readonly burst: number; readonly is: RateLimiter };
 }
 
 /** What a plan takes over from the one before it. */
@@ -117,10 +127,7 @@ export interface PlanContext {
   readonly names: FieldNames;
   pool(name: string): PoolState;
   /** By route and service name; new where there is none. */
-  routeState(
-    service: string,
-    route: string,
-  ): { counters: Counters; budget?: RetryBudget; limiter?: RateLimiter };
+  routeState(service: string, route: string): RouteState;
   log(file: string, format: "json" | "combined"): AccessLog;
   /** The same object as before where the settings are the same. */
   certificates(service: string, settings: NonNullable<ProxySettings["tls"]>): Certificates;
@@ -149,6 +156,14 @@ function compileEdits(
   };
 }
 
+function limiterOf(state: RouteState, rate: number, burst: number): RateLimiter {
+  const known = state.limiter;
+  if (known?.rate === rate && known.burst === burst) return known.is;
+  const is = new RateLimiter(rate, burst);
+  state.limiter = { rate, burst, is };
+  return is;
+}
+
 function compileRoute(
   service: string,
   settings: RouteSettings,
@@ -165,9 +180,9 @@ function compileRoute(
   const response = compileEdits(settings.responseHeaders, [], RESPONSE_DROP, names);
   const limit = settings.rateLimit;
   if (settings.upstream.tls !== false) prepareTls(settings.upstream.tls);
-  state.budget ??= new RetryBudget(settings.retries.budget);
-  if (limit !== undefined)
-    state.limiter ??= new RateLimiter(limit.rate, limit.burst ?? Math.max(1, limit.rate));
+  const share = settings.retries.budget;
+  if (state.budget?.share !== share) state.budget = { share, is: new RetryBudget(share) };
+  const limiter = limit && limiterOf(state, limit.rate, limit.burst ?? Math.max(1, limit.rate));
   return {
     name,
     service,
@@ -194,16 +209,17 @@ function compileRoute(
         context.secret(settings.sticky.secret),
         settings.sticky.by === undefined ? undefined : compileKey(settings.sticky.by, names),
       ),
-    budget: state.budget,
+    budget: state.budget.is,
     hedge: settings.hedge && new HedgeDelay(settings.hedge),
     limiter:
-      limit === undefined || state.limiter === undefined
+      limit === undefined || limiter === undefined
         ? undefined
-        : { buckets: state.limiter, key: compileKey(limit.key, names), status: limit.status },
+        : { buckets: limiter, key: compileKey(limit.key, names), status: limit.status },
     mirror: settings.mirror && { pool: context.pool(settings.mirror.pool), share: settings.mirror.share },
     middleware: settings.middleware,
     bodyLimit: settings.body ?? proxy.limits.body,
     counters: state.counters,
+    cacheControl: names.idOf("cache-control"),
     plain: settings.compress === false && settings.middleware.length === 0,
   };
 }
@@ -258,7 +274,8 @@ export function compileService(
     requestIdName: proxy.requestId === false ? "" : proxy.requestId,
     xForwarded,
     forwarded: proxy.forwarded.includes("forwarded"),
+    realIp: proxy.forwarded.includes("x-real-ip"),
   };
 }
 
-export const emptyRouteState = (): { counters: Counters } => ({ counters: newCounters() });
+export const emptyRouteState = (): RouteState => ({ counters: newCounters() });

@@ -81,7 +81,7 @@ describe("what a site asks for beside routes", () => {
     await vi.waitFor(
       () =>
         expect(readFileSync(file, "utf8")).toMatch(
-          /^127\.0\.0\.1 - - \[\d\d\/\w{3}\/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "GET \/x\?y HTTP\/1\.1" 200 2 "http:\/\/a\/" "a_b"$/m,
+          /^127\.0\.0\.1 - - \[\d\d\/\w{3}\/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "GET \/x\?y HTTP\/1\.1" 200 2 "http:\/\/a\/" "a\\x22b"$/m,
         ),
       { timeout: 10_000 },
     );
@@ -101,6 +101,32 @@ describe("what a site asks for beside routes", () => {
 });
 
 describe("TLS to backends", () => {
+  it.skipIf(!openssl)("a client's nonsensical host does not eject them", async () => {
+    const files = makeCertificate("a.example");
+    const server = createServer(
+      { cert: readFileSync(files.certificate), key: readFileSync(files.key) },
+      (_, response) => response.end("ok"),
+    );
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    onCleanUp(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+    let handshakes = 0;
+    server.on("connection", () => handshakes++);
+    const at = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const { proxy, port } = await startProxy(
+      { routes: [{ pool: "apps", upstream: { tls: { ca: files.certificate } } }] },
+      { apps: { backends: { a: at } } },
+    );
+    const asked = (host: string) => ask(port, `GET / HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
+    for (let i = 0; i < 6; i++) expect(statusOf(await asked("b.example"))).toBe(502);
+    // Nor is it tried again.
+    expect(handshakes).toBe(6);
+    expect(proxy.ejected()).toEqual([]);
+    expect(statusOf(await asked("a.example"))).toBe(200);
+  });
+
   it.skipIf(!openssl)(
     "is checked, and its connections are not taken for plain ones or for other names",
     async () => {

@@ -78,6 +78,23 @@ describe("routing", () => {
     expect(answers[2]).toContain("Retry-After: ");
   });
 
+  it("takes another rate from a reload on, and goes on counting where it is the same", async () => {
+    const site = (rate: number, burst: number) =>
+      siteOf({ routes: [{ respond: {}, rateLimit: { rate, burst } }] }, {});
+    const { proxy, port } = await startProxy(
+      { routes: [{ respond: {}, rateLimit: { rate: 0.01, burst: 1 } }] },
+      {},
+    );
+    const status = async () => statusOf(await ask(port, request("/")));
+    expect(await status()).toBe(200);
+    await proxy.apply(site(0.01, 1));
+    expect(await status()).toBe(429);
+    await proxy.apply(site(1000, 1000));
+    expect(await status()).toBe(200);
+    await proxy.apply(site(0.01, 2));
+    expect([await status(), await status(), await status()]).toEqual([200, 200, 429]);
+  });
+
   it("compresses what becomes smaller, for clients that can read it", async () => {
     const body = "hello ".repeat(1000);
     const at = await startHttp((_, response) => response.setHeader("content-type", "text/plain").end(body));

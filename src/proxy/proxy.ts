@@ -14,15 +14,19 @@ import { AccessLog } from "./engine/access-log.ts";
 import { BackendState } from "./engine/backend.ts";
 import { Engine, type EngineEvents } from "./engine/engine.ts";
 import { type ListenAt, Listener } from "./engine/listener.ts";
-import type { Counters, ProxyMetrics } from "./engine/metrics.ts";
+import type { ProxyMetrics } from "./engine/metrics.ts";
 import type { Ejection } from "./engine/policy-outlier.ts";
-import type { RetryBudget } from "./engine/policy-retry.ts";
 import { PoolState } from "./engine/pool.ts";
 import { listenKeys } from "./listen-keys.ts";
 import { type ExplainRequest, type Explanation, explainRequest } from "./explain.ts";
-import { type PlanContext, type ServicePlan, compileService, emptyRouteState } from "./plan.ts";
+import {
+  type PlanContext,
+  type RouteState,
+  type ServicePlan,
+  compileService,
+  emptyRouteState,
+} from "./plan.ts";
 import { Certificates } from "./tls/certificates.ts";
-import type { RateLimiter } from "./routing/policy-rate.ts";
 
 /** The part of a site that the proxy reads. */
 export type ProxySite = Pick<Site, "pools" | "services">;
@@ -49,12 +53,6 @@ export interface ProxyOptions {
    * node. Default: random, of this proxy alone.
    */
   readonly ticketSecret?: Uint8Array;
-}
-
-interface RouteState {
-  counters: Counters;
-  budget?: RetryBudget;
-  limiter?: RateLimiter;
 }
 
 const CERTIFICATES_EVERY = seconds(10);
@@ -226,8 +224,13 @@ export class Proxy {
         return state;
       },
       log: (file, format) => {
-        let log = this.#logs.get(file);
-        if (log === undefined) this.#logs.set(file, (log = new AccessLog(this.#clock, file, format)));
+        const key = `${format} ${file}`;
+        let log = this.#logs.get(key);
+        if (log === undefined) {
+          const onProblem = (reason: string): void =>
+            this.#events.notice("proxy.access_log_unwritable", { file, reason });
+          this.#logs.set(key, (log = new AccessLog({ clock: this.#clock, file, format, onProblem })));
+        }
         return log;
       },
       certificates: (service, settings) => {
@@ -302,11 +305,6 @@ export class Proxy {
     for (const { listener, service: name } of this.#listeners.values())
       if (name === service) return listener.port;
     return 0;
-  }
-
-  /** Log files are opened anew: after a rotation. */
-  reopenLogs(): void {
-    for (const log of this.#logs.values()) log.reopen();
   }
 
   metrics(): ProxyMetrics {

@@ -14,6 +14,34 @@ describe("the proxy's part of the site file", () => {
     expect(service.forward).toBeUndefined();
   });
 
+  it.each(["^/users/[^/]+$", "[\\w-]+", "[a-z0-9-]+", "^/(a|b){2}$", "\\p{L}"])(
+    "takes the pattern %s, which the proxy can compile",
+    (pattern) => {
+      const routes = [{ match: { path: { pattern } }, pool: "a", rewrite: { pattern, to: "/" } }];
+      expect(messages({ listen: "10.0.0.1:80/tcp", proxy: { routes } })).toEqual([]);
+    },
+  );
+
+  it.each(["(", "[\\p{L}--[a-z]]"])("refuses the pattern %s, which it cannot", (pattern) => {
+    const routes = [{ match: { path: { pattern } }, pool: "a" }];
+    expect(messages({ listen: "10.0.0.1:80/tcp", proxy: { routes } })).toHaveLength(1);
+  });
+
+  it.each(["Host", "content-length", "Transfer-Encoding", "connection", "http2-settings"])(
+    "leaves %s to the proxy",
+    (name) => {
+      const edits = { requestHeaders: { set: { [name]: "1" } }, responseHeaders: { add: { [name]: "1" } } };
+      const said = messages({ listen: "10.0.0.1:80/tcp", proxy: { routes: [{ pool: "a", ...edits }] } });
+      expect(said).toHaveLength(2);
+      expect(
+        messages({
+          listen: "10.0.0.1:80/tcp",
+          proxy: { routes: [{ pool: "a", requestHeaders: { remove: [name] } }] },
+        }),
+      ).toEqual([]);
+    },
+  );
+
   it("takes routes with matches", () => {
     const service = serviceSchema.parse({
       listen: ["10.0.0.1:80/tcp", "[2001:db8::1]:80/tcp"],

@@ -8,6 +8,16 @@ const fieldName = () =>
   z.string().regex(/^[!#$%&'*+\-.^`|~0-9A-Za-z]+$/, "a header's name, such as x-team (no underscore)");
 const fieldValue = () =>
   z.string().regex(/^[\t\x20-\x7e\x80-\xff]*$/, "a header's value: one line, no control characters");
+/** What frames a message, or says where it goes, is the proxy's to write: set here, it would stand there twice. */
+const OURS =
+  /^(host|content-length|transfer-encoding|connection|keep-alive|proxy-connection|upgrade|te|trailer|http2-settings)$/i;
+const ownFieldName = () =>
+  fieldName().refine((text) => !OURS.test(text), {
+    error: ({ input }) =>
+      String(input).toLowerCase() === "host"
+        ? "Host is written by the proxy; upstream: { host: NAME } says which"
+        : `${String(input)} is the proxy's to set`,
+  });
 const status = () => z.int().min(200).max(599);
 
 /** `exact`, `present: true/false`, `prefix`, `pattern` (a JavaScript regular expression, unanchored). */
@@ -26,7 +36,8 @@ export type TextMatch = z.output<typeof textMatch>;
 
 function isPattern(text: string): boolean {
   try {
-    return new RegExp(text, "v") instanceof RegExp;
+    // With the flag that the proxy compiles it with: under "v", [^/] is an error.
+    return new RegExp(text, "u") instanceof RegExp;
   } catch {
     return false;
   }
@@ -68,8 +79,8 @@ export const matchSchema = z.strictObject({
 });
 
 const headerEdits = z.strictObject({
-  set: z.record(fieldName(), fieldValue()).default({}),
-  add: z.record(fieldName(), fieldValue()).default({}),
+  set: z.record(ownFieldName(), fieldValue()).default({}),
+  add: z.record(ownFieldName(), fieldValue()).default({}),
   remove: z.array(fieldName()).default([]),
 });
 
@@ -219,7 +230,7 @@ export const routeSchema = z
     respond: z
       .strictObject({
         status: status().default(200),
-        headers: z.record(fieldName(), fieldValue()).default({}),
+        headers: z.record(ownFieldName(), fieldValue()).default({}),
         body: z.string().default(""),
       })
       .optional(),
@@ -348,9 +359,11 @@ export const proxySchema = z
       .default([])
       .describe("Networks whose X-Forwarded-* and Forwarded are believed and kept; others' are replaced."),
     forwarded: z
-      .array(z.enum(["x-forwarded", "forwarded"]))
+      .array(z.enum(["x-forwarded", "forwarded", "x-real-ip"]))
       .default(["x-forwarded"])
-      .describe("x-forwarded: X-Forwarded-For, -Proto, -Host; forwarded: RFC 7239."),
+      .describe(
+        "x-forwarded: X-Forwarded-For, -Proto, -Host; forwarded: RFC 7239; x-real-ip: X-Real-IP, the client's address after trusted proxies.",
+      ),
     requestId: z
       .union([z.literal(false), fieldName()])
       .default("x-request-id")

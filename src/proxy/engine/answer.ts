@@ -2,7 +2,7 @@ import { Framing, type FramingKind, type Head } from "../http1/wire-head.ts";
 import { Field } from "../http1/wire-names.ts";
 import { grpcStatusOf } from "../http2/policy-grpc.ts";
 import type { RoutePlan } from "../plan.ts";
-import { type Encoding, chooseEncoding } from "./compress.ts";
+import { type Encoding, chooseEncoding, mayCompress } from "./compress.ts";
 import type { Downstream } from "./downstream.ts";
 import { keptLines } from "./lines.ts";
 import type { MiddlewareView } from "./middleware.ts";
@@ -32,12 +32,13 @@ export function sendAnswer(
   let { framing } = head;
   let length = framing === Framing.length || head.has(Field.contentLength) ? head.length : UNTOLD;
   let encoding: Encoding | undefined;
-  if (!route.plain && framing !== Framing.none) {
-    encoding = chooseEncoding(route, request, head, downstream.version);
+  if (!route.plain && mayCompress(route, head, downstream.version)) {
+    lines += "Vary: Accept-Encoding\r\n";
+    if (framing !== Framing.none) encoding = chooseEncoding(route, request);
     if (encoding !== undefined) {
       // Other bytes than the backend's, so that its strong validator is a weak one here (RFC 9110 8.8.1).
       lines = lines.replace(/^(etag: )(?=")/im, "$1W/");
-      lines += `Content-Encoding: ${encoding}\r\nVary: Accept-Encoding\r\n`;
+      lines += `Content-Encoding: ${encoding}\r\n`;
       framing = Framing.chunked;
       length = UNTOLD;
     }

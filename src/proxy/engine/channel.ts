@@ -1,5 +1,6 @@
 import { type Duplex } from "node:stream";
 import { type OnReadOpts, Socket, connect } from "node:net";
+import { ipBytes, parseIp } from "../../base/addresses.ts";
 
 /** What a channel tells its owner. */
 export interface ChannelHandler {
@@ -320,8 +321,13 @@ const nobody: ChannelHandler = {
 };
 
 /** IPv4 addresses of dual-stack sockets in their own form. */
-export const plainAddress = (address: string): string =>
-  address.startsWith("::ffff:") && address.includes(".") ? address.slice(7) : address;
+export function plainAddress(address: string): string {
+  if (!address.startsWith("::ffff:")) return address;
+  const parsed = parseIp(address);
+  if (!parsed.ok) return address;
+  const bytes = ipBytes(parsed.value);
+  return bytes[10] === 0xff && bytes[11] === 0xff ? bytes.subarray(12).join(".") : address;
+}
 
 const latin1Slice = Buffer.prototype.latin1Slice as (this: Uint8Array, start: number, end: number) => string;
 

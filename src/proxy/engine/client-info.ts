@@ -1,4 +1,5 @@
-import type { IpAddress } from "../../base/addresses.ts";
+import { type IpAddress, parseIp } from "../../base/addresses.ts";
+import { forwardedFor } from "../http1/wire-forwarded.ts";
 import type { Head } from "../http1/wire-head.ts";
 import { Field } from "../http1/wire-names.ts";
 import type { ServicePlan } from "../plan.ts";
@@ -41,19 +42,37 @@ export function clientInfo(
   };
 }
 
-/** The client's address: behind trusted proxies the last one in X-Forwarded-For that is not such a proxy. */
+/** One hop as proxies write it: an address, perhaps with a port, in brackets, or IPv4 mapped into IPv6. */
+function hopAddress(text: string): string | undefined {
+  const bare = /^\[([^\]]+)\](?::\d+)?$/.exec(text)?.[1] ?? /^([\d.]+):\d+$/.exec(text)?.[1] ?? text;
+  const parsed = parseIp(bare);
+  return parsed.ok ? plainAddress(parsed.value) : undefined;
+}
+
+/**
+ * The client's address: behind trusted proxies the last one in X-Forwarded-For, or where there is none in Forwarded
+ * (RFC 7239), that is not such a proxy.
+ */
 export function clientOf(info: ClientInfo, service: ServicePlan, head: Head): string {
   if (!info.trusted) return info.address;
-  const listed = head.all(Field.xForwardedFor)?.split(",") ?? [];
+  const listed =
+    head.all(Field.xForwardedFor)?.split(",") ?? forwardedFor(head.all(Field.forwarded) ?? "") ?? [];
   let client = info.address;
   // From the nearest hop outwards: what stands left of the first untrusted one may be of its invention.
   for (const one of listed.reverse()) {
-    const hop = one.trim();
-    if (!/^[0-9a-fA-F:.]+$/.test(hop)) break;
+    const hop = hopAddress(one.trim());
+    if (hop === undefined) break;
     client = hop;
     if (!inPrefixes(service.settings.trustedProxies, hop)) break;
   }
   return client;
+}
+
+/** Of the client's own connection, which may end at a trusted proxy. */
+export function schemeOf(info: ClientInfo, head: Head): "http" | "https" {
+  const told = info.trusted ? head.get(Field.xForwardedProto)?.toLowerCase() : undefined;
+  if (told === "http" || told === "https") return told;
+  return info.https ? "https" : "http";
 }
 
 /** RFC 7239: IPv6 addresses in brackets and quotes. */

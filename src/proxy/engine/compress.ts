@@ -16,24 +16,28 @@ const MAKE: Readonly<Record<Encoding, () => Transform>> = {
   zstd: () => createZstdCompress!({}),
 };
 
-/** Media types that become smaller. */
+/** Media types that become smaller; not those whose messages must not wait for company: event streams, gRPC. */
 const COMPRESSIBLE =
-  /^(text\/|application\/(json|javascript|xml|wasm|manifest\+json|ld\+json|x-javascript|[a-z0-9.+-]+\+(json|xml))|image\/svg\+xml|font\/(ttf|otf))/i;
+  /^(?!text\/event-stream|application\/grpc)(text\/|application\/(json|javascript|xml|wasm|manifest\+json|ld\+json|x-javascript|[a-z0-9.+-]+\+(json|xml))|image\/svg\+xml|font\/(ttf|otf))/i;
 /** Smaller bodies fit into a packet anyway. */
 const AT_LEAST = 1024;
 
-/** How a response is compressed for this client; undefined for not at all. */
-export function chooseEncoding(
-  route: RoutePlan,
-  request: Head,
-  response: Head,
-  version: number,
-): Encoding | undefined {
+/**
+ * Whether a client may get a response compressed: then it says so to caches, whoever asks. Not what the backend forbids
+ * to change (RFC 9110 7.7).
+ */
+export function mayCompress(route: RoutePlan, response: Head, version: number): boolean {
+  if (route.settings.compress === false || version === 0) return false;
+  if (response.has(Field.contentEncoding) || response.status === 206) return false;
+  if (response.has(Field.contentLength) && response.length < AT_LEAST) return false;
+  if (!COMPRESSIBLE.test(response.get(Field.contentType) ?? "")) return false;
+  return !/(?:^|,)\s*no-transform\s*(?:,|$)/i.test(response.all(route.cacheControl) ?? "");
+}
+
+/** How a response that may be is compressed for this client; undefined for not at all. */
+export function chooseEncoding(route: RoutePlan, request: Head): Encoding | undefined {
   const { compress } = route.settings;
-  if (compress === false || version === 0) return undefined;
-  if (response.has(Field.contentEncoding) || response.status === 206) return undefined;
-  if (response.has(Field.contentLength) && response.length < AT_LEAST) return undefined;
-  if (!COMPRESSIBLE.test(response.get(Field.contentType) ?? "")) return undefined;
+  if (compress === false) return undefined;
   const accepted = request.all(Field.acceptEncoding) ?? "";
   const wanted = compress === true ? (["br", "gzip"] as const) : compress;
   for (const encoding of wanted) {
@@ -57,11 +61,14 @@ export interface CompressTarget {
 
 /** A response's body through zlib, with back pressure both ways. */
 export class Compressor {
-  readonly #stream: Transform;
+  readonly #stream: Transform & { flush?(): void };
+  readonly #streaming: boolean;
   #blocked = false;
 
-  constructor(encoding: Encoding, exchange: CompressTarget) {
+  /** `streaming`: nobody knows when the next piece comes, so that each goes on as it came. */
+  constructor(encoding: Encoding, streaming: boolean, exchange: CompressTarget) {
     this.#stream = MAKE[encoding]();
+    this.#streaming = streaming;
     this.#stream.on("data", (chunk: Buffer) => {
       if (exchange.finished) return;
       exchange.bytesOut += chunk.length;
@@ -80,7 +87,9 @@ export class Compressor {
 
   write(bytes: Uint8Array, start: number, end: number): boolean {
     // zlib reads it in another thread, later: a copy.
-    return this.#stream.write(Uint8Array.prototype.slice.call(bytes, start, end)) && !this.#blocked;
+    const more = this.#stream.write(Uint8Array.prototype.slice.call(bytes, start, end));
+    if (this.#streaming) this.#stream.flush?.();
+    return more && !this.#blocked;
   }
 
   resume(): void {

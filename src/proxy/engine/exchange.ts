@@ -1,6 +1,6 @@
 import type { MonotonicMs } from "../../base/time.ts";
 import { FAULTS, type Fault } from "../http1/wire-faults.ts";
-import type { Head } from "../http1/wire-head.ts";
+import { Framing, type Head } from "../http1/wire-head.ts";
 import { Field } from "../http1/wire-names.ts";
 import type { Trailer } from "../http1/wire-trailers.ts";
 import { isGrpc } from "../http2/policy-grpc.ts";
@@ -18,6 +18,7 @@ import { type OwnAnswer, Question } from "./question.ts";
 import { replyFor } from "./replies.ts";
 import { RequestBody, requestFields } from "./request.ts";
 import { IDEMPOTENT, Tries, type TriesHost } from "./tries.ts";
+import { misnamed } from "./upstream-tls.ts";
 
 /**
  * One request and its response: what goes to whom, and what where something fails. What is asked is `Question`'s
@@ -192,7 +193,8 @@ export class Exchange extends Question implements TriesHost, HedgeHost, Middlewa
       lines: tries.cookieLine(backend),
       view: this.view,
     });
-    if (encoding !== undefined) this.#compressor = new Compressor(encoding, this);
+    if (encoding !== undefined)
+      this.#compressor = new Compressor(encoding, head.framing !== Framing.length, this);
     return true;
   }
 
@@ -207,7 +209,7 @@ export class Exchange extends Question implements TriesHost, HedgeHost, Middlewa
     this.upstream = undefined;
     this.#tries.release();
     if (this.#compressor !== undefined) {
-      this.#compressor.end(() => this.#finishResponse([]));
+      this.#compressor.end(() => this.#finishResponse(trailers));
       return;
     }
     this.#finishResponse(trailers);
@@ -256,8 +258,9 @@ export class Exchange extends Question implements TriesHost, HedgeHost, Middlewa
     if (this.finished) return;
     this.reason = detail === undefined ? why : `${why}: ${detail}`;
     this.#engine.event(`upstream.${why}`);
+    const other = misnamed(this.route!.settings.upstream.tls, detail);
     // A kept connection that the backend closed meanwhile says nothing about its health.
-    if (upstream.uses === 0 || why !== "lost") this.#engine.failed(backend, this.route!);
+    if (!other && (upstream.uses === 0 || why !== "lost")) this.#engine.failed(backend, this.route!);
     if (this.responding) {
       tries.release();
       this.#engine.event("broken-off");
@@ -270,7 +273,7 @@ export class Exchange extends Question implements TriesHost, HedgeHost, Middlewa
       why === "connect" || why === "connect-timeout" ? "connect" : "lost",
     );
     const stale = upstream.uses > 0 && why === "lost";
-    const again = why === "connect" || why === "connect-timeout" || why === "lost";
+    const again = (why === "connect" && !other) || why === "connect-timeout" || why === "lost";
     if (again && (wanted || stale) && tries.mayRetry(sent)) {
       tries.again(backend, stale);
       return;

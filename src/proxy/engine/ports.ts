@@ -91,6 +91,7 @@ export interface RequestSource {
   readonly head: Head;
   readonly service: ServicePlan;
   readonly connection: ClientInfo;
+  readonly client: string;
   readonly id: string;
   readonly view: { readonly dropped: string[] | undefined; readonly lines: string } | undefined;
 }

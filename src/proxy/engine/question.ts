@@ -5,9 +5,9 @@ import { grpcTimeout, isGrpc } from "../http2/policy-grpc.ts";
 import type { RoutePlan, ServicePlan } from "../plan.ts";
 import { type KeyKind, keyOf } from "../routing/policy-key.ts";
 import type { MatchInput } from "../routing/policy-match.ts";
-import { normalPath } from "../routing/policy-path.ts";
+import { mergedSlashes, normalPath } from "../routing/policy-path.ts";
 import { redirectTarget } from "../routing/policy-rewrite.ts";
-import { clientOf, type ClientInfo } from "./client-info.ts";
+import { type ClientInfo, clientOf, schemeOf } from "./client-info.ts";
 import type { EngineCore } from "./ports.ts";
 
 /** Ids of trusted proxies are kept up to this length. */
@@ -50,7 +50,7 @@ export class Question implements MatchInput {
     return this.head.method;
   }
   get scheme(): "http" | "https" {
-    return this.connection.https ? "https" : "http";
+    return schemeOf(this.connection, this.head);
   }
   field(id: number): string | undefined {
     return this.head.all(id);
@@ -117,7 +117,7 @@ export class Question implements MatchInput {
       if (normal !== path) this.target = normal + this.query;
       path = normal;
     }
-    this.path = path;
+    this.path = mergedSlashes(path);
   }
 
   /** The request id of a trusted proxy. */

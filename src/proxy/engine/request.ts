@@ -16,6 +16,7 @@ export function requestFields(source: RequestSource, route: RoutePlan, engine: E
   let out =
     keptLines(head, route.request.drop, route.request.others, view?.dropped) +
     forwardedLines(source.connection, service, head);
+  if (service.realIp) out += `X-Real-IP: ${source.client}\r\n`;
   if (service.requestIdField !== 0) out += `${service.requestIdName}: ${source.id}\r\n`;
   if (service.settings.traceContext && !head.has(Field.traceparent)) {
     out += `traceparent: 00-${engine.traceId()}-01\r\n`;

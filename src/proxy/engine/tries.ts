@@ -14,6 +14,7 @@ export interface TriesHost extends UpstreamOwner {
   /** Why the last try failed; empty before. */
   readonly reason: string;
   readonly route: RoutePlan | undefined;
+  readonly scheme: "http" | "https";
   keyOf(key: KeyKind): string;
   /** Whether all of the request that has gone is still here; `sent`: part of it may have arrived. */
   resendable(sent: boolean): boolean;
@@ -58,7 +59,7 @@ export class Tries implements QueuedExchange {
 
   /** The Set-Cookie line, with its CRLF, that an answer of this backend needs; mostly empty. */
   cookieLine(backend: BackendState): string {
-    return this.#affinity?.line(backend, this.#host.connection.https, this.#engine.random) ?? "";
+    return this.#affinity?.line(backend, this.#host.scheme === "https", this.#engine.random) ?? "";
   }
 
   /** One try: false where every usable backend is at its limit and the request should wait. */

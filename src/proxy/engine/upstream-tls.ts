@@ -39,6 +39,10 @@ export function prepareTls(settings: UpstreamTls): { context: SecureContext; num
 export const tlsKey = (settings: UpstreamTls | false, host: string): string =>
   settings === false ? "" : `${prepareTls(settings).number} ${settings.serverName ?? host}`;
 
+/** The name came from the client, and the backend's certificate does not have it: which says nothing of the backend. */
+export const misnamed = (settings: UpstreamTls | false, error: string | undefined): boolean =>
+  settings !== false && settings.serverName === undefined && error === "ERR_TLS_CERT_ALTNAME_INVALID";
+
 /** TLS to a backend; it is ready when the certificate has been checked. */
 export function connectTls(
   backend: BackendState,

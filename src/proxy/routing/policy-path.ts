@@ -23,3 +23,7 @@ export function normalPath(path: string): string {
   }
   return `/${out.join("/")}`;
 }
+
+/** What is matched: //admin is /admin to many a backend, and must not pass by its route. It is sent on as it came. */
+export const mergedSlashes = (path: string): string =>
+  path.includes("//") ? path.replaceAll(/\/{2,}/g, "/") : path;

@@ -16,6 +16,30 @@ const send = (port: number, first: string, ...lines: readonly string[]): Promise
 };
 const bodyOf = (text: string): string => text.slice(text.indexOf("\r\n\r\n") + 4);
 
+describe("slashes in a row", () => {
+  it("do not lead past a route, nor make another host of a redirect's path", async () => {
+    const backend = await startAnswering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    const { proxy, port } = await startProxy(
+      {
+        routes: [
+          { match: { path: "/admin/" }, respond: { status: 403 } },
+          { match: { path: { pattern: "example$" } }, redirect: { to: "${path}/" } },
+          { pool: "apps" },
+        ],
+      },
+      { apps: { backends: { a: backend.at } } },
+    );
+    const get = (path: string) => ask(port, `GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
+    for (const path of ["//admin/x", "/admin//x", "///admin/", "//x/..//admin/"])
+      expect(statusOf(await get(path)), path).toBe(403);
+    expect(await get("//evil.example")).toContain("Location: /evil.example/\r\n");
+    expect(proxy.explain("web", { host: "x", target: "//admin/x" }).route).toBe("web-1");
+    // The backend gets what the client sent.
+    await get("/proxy/http://a/b");
+    expect(backend.got[0]).toMatch(/^GET \/proxy\/http:\/\/a\/b HTTP/);
+  });
+});
+
 describe("a route is taken", () => {
   const cases: readonly [what: string, match: Match, yes: readonly string[][], no: readonly string[][]][] = [
     [
