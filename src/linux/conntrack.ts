@@ -74,7 +74,7 @@ export class Conntrack {
 
   /**
    * Puts new flows into the table, with their translation. Resolves with those refused: EEXIST where one
-   * with the same addresses is there (`update` it, or `delete` it first), ENOSPC where the table is full.
+   * with the same addresses is there (`update` it, or `delete` it first), ENOMEM where the table is full.
    */
   create(flows: readonly FlowPlan[]): Promise<readonly BatchRefusal[]> {
     return this.#batches("create flows", CT_MESSAGE.NEW, NLM_F.CREATE | NLM_F.EXCL, flows, writeNewFlow);
@@ -175,9 +175,9 @@ export class FlowEvents {
   get overruns(): number {
     return this.#socket.counters.overruns;
   }
-  /** Reads what waits now: before a hand-over, and after a stall. */
-  drain(): void {
-    this.#socket.drain();
+  /** Reads what waits now: before a hand-over, and after a stall. False where there may be more. */
+  drain(): boolean {
+    return this.#socket.drain();
   }
   close(): void {
     this.#socket.close();

@@ -23,7 +23,10 @@ export interface NetlinkEventOptions {
   readonly onEvent: (bytes: Uint8Array, start: number, stop: number, type: number, portid: number) => void;
   /** After one or more events: nothing more waits, or others get their turn first. */
   readonly onRead?: (() => void) | undefined;
-  /** Events were lost: what is known of the kernel's state must be read anew. */
+  /**
+   * Events were lost: what is known of the kernel's state must be read anew. Those that waited before are not told: they
+   * are older than what is read now.
+   */
   readonly onOverrun: () => void;
 }
 
@@ -35,6 +38,8 @@ const SLOT_BYTES = 4096;
 const EMPTY_READS = 4;
 /** Reads in a row before the event loop gets its turn. */
 const READS_IN_A_ROW = 64;
+/** Of so many reads, whoever wants all that waits. */
+const DRAINS = 4;
 /** Reads are synchronous, so that all sockets share the room. */
 let room: ReceiveBatch | undefined;
 
@@ -45,6 +50,8 @@ export class NetlinkEvents {
   #reading = false;
   #readAt = instant(Number.NEGATIVE_INFINITY);
   #gathering: Timer | undefined;
+  /** Some were lost; until nothing waits any more the kernel adds none, and all that does is older than those. */
+  #stale = false;
   #overruns = 0;
   #foreign = 0;
 
@@ -72,9 +79,10 @@ export class NetlinkEvents {
   get counters(): { readonly overruns: number; readonly foreign: number } {
     return { overruns: this.#overruns, foreign: this.#foreign };
   }
-  /** Reads what has come now, before the event loop would. */
-  drain(): void {
-    this.#read();
+  /** Reads what has come now, before the event loop would. False where there may be more. */
+  drain(): boolean {
+    for (let i = 0; i < DRAINS; i++) if (this.#read() < SLOTS * READS_IN_A_ROW) return !this.#stale;
+    return false;
   }
   close(): void {
     this.#gathering?.cancel();
@@ -113,8 +121,13 @@ export class NetlinkEvents {
         const count = this.#receive(into);
         for (let i = 0; i < count && !this.#socket.closed; i++) this.#onDatagram(into, i);
         total += count;
+        if (count === SLOTS) continue;
         // Fewer than asked for: it was empty, and what comes from now on wakes us.
-        if (count < SLOTS) break;
+        if (this.#stale) {
+          this.#stale = false;
+          this.#options.onOverrun();
+        }
+        break;
       }
     } finally {
       this.#reading = false;
@@ -133,8 +146,8 @@ export class NetlinkEvents {
     }
   }
   #overrun(): void {
-    this.#overruns++;
-    this.#options.onOverrun();
+    if (!this.#stale) this.#overruns++;
+    this.#stale = true;
   }
 
   #onDatagram({ data, slot, names, nameSlot, meta }: ReceiveBatch, index: number): void {
@@ -155,6 +168,7 @@ export class NetlinkEvents {
     }
     const begin = index * slot;
     const end = begin + length;
+    if (this.#stale) return;
     for (let at = begin; end - at >= HEADER;) {
       const size = u32At(data, at);
       if (size < HEADER || size > end - at) return;

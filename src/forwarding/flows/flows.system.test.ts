@@ -262,6 +262,24 @@ END
     expect(good).toBe(own);
   });
 
+  it("is reached once the port is free that somebody else had", async () => {
+    for (const name of ["lb1", "lb2"]) node(name).kill("SIGKILL");
+    const listen = `require("node:net").createServer().listen(7400, "10.1.0.3", () => process.send("listening"))`;
+    const stdio = ["ignore", "inherit", "inherit", "ipc"] as const;
+    const holder = host("lb2").run(() => spawn(process.execPath, ["-e", listen], { stdio: [...stdio] }));
+    children.add(holder);
+    await once(holder, "message");
+    await startNode("lb1");
+    await startNode("lb2");
+    const said = async () => (await status("lb2")).log.filter(({ event }) => event === "flows.listen_failed");
+    await until("refused", async () => (await said()).length > 0);
+    await sleep(600);
+    // Once, however often it is tried.
+    expect(await said()).toHaveLength(1);
+    holder.kill("SIGKILL");
+    await until("connected", async () => (await status("lb2")).peers["lb1"]?.connected === true);
+  });
+
   it("control: without the flows, connections are lost", async () => {
     for (const name of ["lb1", "lb2"]) node(name).kill("SIGKILL");
     on("lb1", "conntrack -F 2>/dev/null");

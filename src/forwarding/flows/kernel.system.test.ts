@@ -8,6 +8,7 @@ import { canNamespace } from "../../linux/nftables/testing/namespace.ts";
 import { type FlowPlan, TCP_STATE } from "../../linux/wire-conntrack.ts";
 import { KernelFlows } from "./kernel.ts";
 import { FlowStore } from "./machine-store.ts";
+import { nothing } from "./store-effects.ts";
 
 const tuple = (source: string, sourcePort: number, destination: string, destinationPort: number) => ({
   source: ipBytes(ip(source)),
@@ -28,15 +29,17 @@ const flow = (client: string, port: number, backend = "10.1.0.11"): FlowPlan => 
   windowScales: [7, 7],
 });
 
-/** A store that knows of nothing, but of what was lost. */
+const storeOf = (): FlowStore => {
+  const store = new FlowStore(0xffffffff, "lb2");
+  store.configure([{ name: "web", router: "edge", mark: 0x4e000001 }]);
+  return store;
+};
+/** Of what the kernel refused. */
 const withLost = () => {
   const lost: FlowPlan[] = [];
-  const empty = new FlowStore(0xffffffff, "lb2");
-  const store = {
-    lost: (one: FlowPlan) => void lost.push(one),
-    displaced: empty.displaced.bind(empty),
-  };
-  return { lost, kernel: new KernelFlows({ table, store }) };
+  const store = storeOf();
+  const told = { lost: (one: FlowPlan) => void lost.push(one), displaced: store.displaced.bind(store) };
+  return { lost, store, kernel: new KernelFlows({ table, store: told }) };
 };
 
 let table: Conntrack;
@@ -62,8 +65,9 @@ describe.skipIf(!canNamespace("conntrack"))("what peers tell, in this node's ker
     expect([lost, kernel.counters["refusedByKernel"]]).toEqual([[], 0]);
   });
 
-  it("does not end one that lives, and is tried again later", async () => {
-    const { kernel, lost } = withLost();
+  it("does not end one that lives where this node is Active, and is tried again later", async () => {
+    const { kernel, lost, store } = withLost();
+    store.setActive(new Set(["edge"]), new SystemClock().monotonic());
     const [living, other] = [flow("10.0.0.8", 7001), flow("10.0.0.9", 7001)];
     await kernel.create([living, other]);
     expect(await table.get(living)).toMatchObject({ tcpState: TCP_STATE.ESTABLISHED });
@@ -73,8 +77,7 @@ describe.skipIf(!canNamespace("conntrack"))("what peers tell, in this node's ker
 
   it("takes the place of a copy whose end was not heard, unless this node is the one that chose the port", async () => {
     const clock = new SystemClock();
-    const store = new FlowStore(0xffffffff, "lb2");
-    store.configure([{ name: "web", router: "edge", mark: 0x4e000001 }]);
+    const store = storeOf();
     const kernel = new KernelFlows({ table, store });
     const says = (one: FlowPlan) => ({ ended: false as const, flow: { ...one, service: "web" } });
     const hears = (one: FlowPlan) =>
@@ -98,6 +101,26 @@ describe.skipIf(!canNamespace("conntrack"))("what peers tell, in this node's ker
     await hears(third);
     expect(await table.get(after)).toMatchObject({ reply: after.reply });
     expect(kernel.counters["refusedByKernel_EEXIST"]).toBe(1);
+  });
+
+  it("takes the place of one that nobody has told of, on a node that is not Active", async () => {
+    const { kernel } = withLost();
+    const [stale, now] = [flow("10.0.0.8", 7005), flow("10.0.0.9", 7005)];
+    expect(await table.create([{ ...stale, mark: 0 }])).toEqual([]);
+    await kernel.create([now]);
+    expect(await table.get(now)).toMatchObject({ reply: now.reply });
+  });
+
+  it("gives another time to live without another state", async () => {
+    const { kernel } = withLost();
+    const one = flow("10.0.0.8", 7006);
+    await kernel.create([one]);
+    await table.update([{ ...one, tcpState: TCP_STATE.TIME_WAIT, timeout: 100 }]);
+    await kernel.apply({ ...nothing(), lifetime: [{ ...one, timeout: 50 }, flow("10.0.0.99", 7007)] });
+    const { tcpState, timeout = 0 } = (await table.get(one)) ?? {};
+    expect(tcpState).toBe(TCP_STATE.TIME_WAIT);
+    expect(timeout).toBeLessThanOrEqual(50);
+    expect(kernel.counters["refusedByKernel"]).toBe(0);
   });
 
   it("replaces the same client's earlier connection to another backend, and renews the same", async () => {

@@ -36,12 +36,14 @@ export class KernelFlows {
       for (const { errno } of missing) if (errno !== ERRNO.ENOENT) this.#refused(errno);
     }
     if (effects.create.length > 0) await this.create(effects.create);
-    if (effects.update.length === 0) return;
     for (const { index, errno } of await this.#table.update(effects.update)) {
       const flow = effects.update[index];
       if (flow !== undefined && errno === ERRNO.ENOENT) await this.create([flow]);
       else this.#refused(errno);
     }
+    // What is gone by itself meanwhile needs no time.
+    for (const { errno } of await this.#table.prolong(effects.lifetime))
+      if (errno !== ERRNO.ENOENT) this.#refused(errno);
   }
 
   async create(flows: readonly FlowPlan[]): Promise<void> {
@@ -89,7 +91,7 @@ export class KernelFlows {
   async #freeAnswers(flow: FlowPlan): Promise<void> {
     // The kernel finds an entry by either direction.
     const other = await this.#table.get({ ...flow, original: flow.reply });
-    if (other !== undefined && this.#store.displaced(other)) await this.#table.delete([other]);
+    if (other !== undefined && this.#store.displaced(other, flow)) await this.#table.delete([other]);
   }
 
   #add(counter: string, more: number): void {

@@ -1,6 +1,6 @@
 /** How flows are told from each other, and how long a copy of one lives: pure. */
 import { type MonotonicMs, addTime, ms } from "../../base/time.ts";
-import { type Flow, TCP_STATE, tuplesSame } from "../../linux/wire-conntrack.ts";
+import { type Flow, type FlowPlan, TCP_STATE, tuplesSame } from "../../linux/wire-conntrack.ts";
 import type { Entry, FlowRecord } from "./wire.ts";
 
 export type Ended = Extract<Entry, { ended: true }>["flow"];
@@ -14,7 +14,11 @@ export const LONGEST = 11_160;
 /** Seconds that a copy lives at least: a listing says only what is left of a flow's time, which may be almost nothing. */
 export const SHORTEST = 30;
 /** Seconds for a flow that ended elsewhere: as long as the kernel keeps a closed one. A packet gives it all its time. */
-export const UNPROVEN = 120;
+const UNPROVEN = 120;
+export const unproven = (plan: FlowPlan): FlowPlan => ({
+  ...plan,
+  timeout: Math.min(plan.timeout, UNPROVEN),
+});
 /** Two Actives tell each other of a flow once in this time, however often either does. */
 export const ANSWERED_FOR = ms(3000);
 /** At a third of its time, so that two rounds may fail. */

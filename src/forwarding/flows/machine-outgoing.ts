@@ -39,8 +39,8 @@ interface Waiting {
   readonly ended?: EndedFlow;
 }
 
-/** Changes kept for a peer that is away; with more, a snapshot is cheaper than the difference. */
-const MOST_WAITING = 65_536;
+/** Changes kept for a peer that is away, and for one that is slow; with more, a snapshot is cheaper than the difference. */
+const MOST_WAITING = { away: 65_536, slow: 262_144 };
 
 export class Outgoing {
   readonly #own: OwnFlows;
@@ -144,7 +144,7 @@ export class Outgoing {
   changed(key: string, now: MonotonicMs, ended?: EndedFlow): void {
     if (!this.#open && !this.#sentAll) return; // the snapshot to come will say it
     this.#wait(key, now, ended);
-    if (!this.#open && this.#pending.size > MOST_WAITING) this.resync(now);
+    if (this.#pending.size > (this.#open ? MOST_WAITING.slow : MOST_WAITING.away)) this.resync(now);
     // The rest waits for company, or for the end of what is being told now.
     if (this.#pending.size >= this.#most.batch) this.fill(now);
   }

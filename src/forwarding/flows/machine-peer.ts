@@ -64,7 +64,6 @@ export type PeerRefusal =
   | FrameRefusal
   | "hello_expected"
   | "hello_again"
-  | "version_unknown"
   | "site_other"
   | "node_other"
   | "sequence"
@@ -341,8 +340,7 @@ export class PeerMachine {
 
   #onHello(hello: Hello, now: MonotonicMs): void {
     const { site, peer, instance } = this.#config;
-    if (hello.version !== PROTOCOL_VERSION) this.#refusal = "version_unknown";
-    else if (hello.site !== site) this.#refusal = "site_other";
+    if (hello.site !== site) this.#refusal = "site_other";
     else if (hello.node !== peer) this.#refusal = "node_other";
     if (this.#refusal !== undefined) return;
     this.#greeted = true;

@@ -29,7 +29,7 @@ describe("who owns a flow", () => {
     const store = new FlowStore(MASK, "lb2");
     store.configure([{ name: "web", router: "edge", mark: 0x4e000001 }]);
     store.setActive(new Set(["edge"]), clock.now);
-    const effects: StoreEffects = { delete: [], create: [], update: [], tell: [] };
+    const effects: StoreEffects = nothing();
     const [one, two] = [flow(1, 11, 0x4e000001), flow(2, 11, 0x4e000001)];
     for (const event of [one, two, { ...one, tcpState: TCP_STATE.FIN_WAIT }])
       store.kernelFlow(event, clock.now, effects);
@@ -171,10 +171,10 @@ describe("who owns a flow", () => {
     site.active("lb1", true);
     site.opens("lb1", 1);
     const first = { first: true, last: true, entries: [], terms: site.terms("lb1") };
-    const { delete: deleted, update } = site
+    const { delete: deleted, lifetime } = site
       .store("lb2")
       .remote("lb1", { ...first, reborn: true }, clock.now);
-    expect([deleted, update.map(({ timeout }) => timeout)]).toEqual([[], [120]]);
+    expect([deleted, lifetime.map(({ timeout }) => timeout)]).toEqual([[], [120]]);
     // Of a process that lived on, a snapshot says all.
     expect(site.store("lb3").remote("lb1", first, clock.now).delete).toHaveLength(1);
     site.active("lb2", true);
@@ -465,6 +465,72 @@ describe("connections", () => {
     expect(backup.upkeep(instant(3_720_000)).prolong.map(({ timeout }) => timeout)).toEqual([11_160]);
   });
 
+  const plainOf = (n: number, backend = 11) => {
+    const { id: _, status: __, packets: ___, bytes: ____, mark: _____, ...plain } = flow(n, backend, 0);
+    return { ...plain, service: "web" };
+  };
+  const storeOf = (node: string): FlowStore => {
+    const store = new FlowStore(MASK, node);
+    store.configure([{ name: "web", router: "edge", mark: 0x4e000001 }]);
+    return store;
+  };
+  const terms = (term: number, active = true) =>
+    new Map([["edge", { router: "edge", term, seen: term, active }]]);
+
+  it("that another Active speaks of get time and no state: the kernel may know already that they are closed", () => {
+    const active = storeOf("lb2");
+    active.setActive(new Set(["edge"]), clock.now);
+    active.kernelFlow({ ...flow(1, 11, 0x4e000001), timeout: 432_000 }, clock.now);
+    const entries: Entry[] = [{ ended: false, flow: plainOf(1) }];
+    const { update, create, lifetime } = active.remote(
+      "lb1",
+      { first: false, last: false, entries, terms: terms(1) },
+      clock.now,
+    );
+    expect([update, create, lifetime.map(({ timeout }) => timeout)]).toEqual([[], [], [11_160]]);
+  });
+
+  it("that the kernel refuses are tried again, also after this node has become Active", () => {
+    const next = storeOf("lb2");
+    const entries: Entry[] = [{ ended: false, flow: plainOf(1) }];
+    next.remote("lb1", { first: true, last: true, entries, terms: terms(1) }, clock.now);
+    next.lost(flow(1, 11, 0));
+    expect(next.setActive(new Set(["edge"]), clock.now).create).toHaveLength(1);
+    expect(next.upkeep(clock.now).create).toEqual([]);
+    next.lost(flow(1, 11, 0));
+    expect(next.upkeep(clock.now).create).toHaveLength(1);
+    expect(next.upkeep(clock.now).create).toEqual([]);
+  });
+
+  it("that a node finds at its start and the Active does not know are not there for days", () => {
+    const reborn = storeOf("lb1");
+    reborn.reconcile([{ ...flow(1, 11, 0x4e000001), timeout: 432_000 }, flow(2, 11, 0x4e000001)], clock.now);
+    const entries: Entry[] = [{ ended: false, flow: plainOf(2) }];
+    // Of who is Active nowhere it says nothing.
+    const idle = reborn.remote(
+      "lb3",
+      { first: true, last: true, entries: [], terms: terms(0, false) },
+      clock.now,
+    );
+    expect(idle.lifetime).toEqual([]);
+    const said = reborn.remote("lb2", { first: true, last: true, entries, terms: terms(2) }, clock.now);
+    expect(
+      said.lifetime.map(({ original, timeout }) => [flowKey({ protocol: 6, original }), timeout]),
+    ).toEqual([[flowKey(flow(1, 11, 0)), 120]]);
+  });
+
+  it("of an Active that died and that the next one does not speak of are given no more time", () => {
+    const third = storeOf("lb3");
+    const entries: Entry[] = [1, 2].map((n) => ({ ended: false, flow: plainOf(n) }));
+    third.remote("lb1", { first: true, last: true, entries, terms: terms(1) }, clock.now);
+    // No snapshot: lb2 took over, and tells what it has.
+    const delivery = { first: false, last: false, entries: entries.slice(0, 1), terms: terms(2) };
+    third.remote("lb2", delivery, clock.now);
+    const { prolong } = third.upkeep(instant(3_720_000));
+    expect(prolong.map(flowKey)).toEqual([flowKey(flow(1, 11, 0))]);
+    expect(third.upkeep(instant(20_000_000)).prolong.map(flowKey)).toEqual([flowKey(flow(1, 11, 0))]);
+  });
+
   it("that were closed through the other node while both were Active do not stay", () => {
     const active = new FlowStore(MASK, "lb2");
     active.configure([{ name: "web", router: "edge", mark: 0x4e000001 }]);
@@ -482,8 +548,8 @@ describe("connections", () => {
     expect(told(fin).update).toEqual([expect.objectContaining({ tcpState: 4, timeout: 120 })]);
     expect(told(fin).update).toEqual([]);
     // Its end: it goes soon, unless a packet comes.
-    const { update, delete: deleted } = told([{ ended: true, flow: recordOf(both[1]) }]);
-    expect([update, deleted]).toEqual([[expect.objectContaining({ tcpState: 3, timeout: 120 })], []]);
+    const { lifetime, delete: deleted } = told([{ ended: true, flow: recordOf(both[1]) }]);
+    expect([lifetime, deleted]).toEqual([[expect.objectContaining({ timeout: 120 })], []]);
     expect(active.counts.own).toBe(2);
   });
 });

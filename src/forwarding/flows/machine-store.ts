@@ -5,18 +5,19 @@
  */
 import { type MonotonicMs, instant, timeSince } from "../../base/time.ts";
 import { type Flow, type FlowPlan, flowKey, tuplesSame } from "../../linux/wire-conntrack.ts";
+import { type Held, SELF, UNCLAIMED } from "./held.ts";
 import {
   ANSWERED_FOR,
   type Ended,
   LONGEST,
   SHORTEST,
-  UNPROVEN,
   closed,
   closing,
   ended,
   prolongAt,
   recordOf,
   same,
+  unproven,
 } from "./machine-flow.ts";
 import type { OwnFlows } from "./machine-outgoing.ts";
 import type { Delivery } from "./machine-peer.ts";
@@ -29,33 +30,6 @@ export interface ReplicatedService {
   readonly router: string;
   /** Of its connections, on this node. */
   readonly mark: number;
-}
-
-const SELF = Symbol("self");
-/** Found in the kernel at start; nobody has claimed it yet. */
-const UNCLAIMED = Symbol("unclaimed");
-
-interface Held {
-  owner: string | typeof SELF | typeof UNCLAIMED;
-  flow: FlowRecord;
-  /** In which a peer said it. What we say of our own counts as of our term of its router. */
-  term: number;
-  /** The owner's snapshot that told of it last. */
-  generation: number;
-  /** When the kernel must be given more time, since no packet does (a peer's flows). */
-  prolongAt: MonotonicMs;
-  /** The kernel lost a peer's flow: put it back at the next round. */
-  missing: boolean;
-  /**
-   * While two nodes are Active (make-before-break, a split brain) both own it, and neither insists at once: what the
-   * other said is kept, and where it is the later word, the other is the owner once we are not Active any more. `at`:
-   * when it was answered.
-   */
-  claim:
-    | { readonly peer: string; readonly flow: FlowRecord; readonly word: Word; readonly at: MonotonicMs }
-    | undefined;
-  /** Another node spoke of what is ours: said once more in a while, since third nodes may have heard that one last. */
-  again: boolean;
 }
 
 /** A flow, and its backend. */
@@ -212,16 +186,17 @@ export class FlowStore {
    * What of these effects still holds: kernel changes wait their turn, and a batch that was before them may have
    * brought another flow with the same addresses.
    */
-  still({ delete: deleted, create, update, tell }: StoreEffects): StoreEffects {
+  still(effects: StoreEffects): StoreEffects {
+    const { delete: deleted, create } = effects;
     const current = (plan: FlowPlan): boolean => {
       const held = this.#held.get(flowKey(plan));
       return held !== undefined && tuplesSame(held.flow.reply, plan.reply);
     };
     const gone = new Set(create.filter((plan) => !current(plan)).map(flowKey));
-    if (gone.size === 0) return { delete: deleted, create, update, tell };
+    if (gone.size === 0) return effects;
     const kept = <T extends Ended | FlowPlan>(flows: T[]): T[] =>
       flows.filter((flow) => !gone.has(flowKey(flow)));
-    return { delete: kept(deleted), create: kept(create), update, tell };
+    return { ...effects, delete: kept(deleted), create: kept(create) };
   }
 
   /** A batch of a peer's flows. */
@@ -265,7 +240,7 @@ export class FlowStore {
       if (owner === SELF && routers.includes(this.#routerOf(flow.service))) tell.push({ key });
   }
 
-  /** Every two seconds: peers' flows that need more time in our kernel, those that it lost, ours that were doubted. */
+  /** Every two seconds: peers' flows that need more time in our kernel, those that it lacks, ours that were doubted. */
   upkeep(now: MonotonicMs): Upkeep {
     const prolong: FlowPlan[] = [];
     const create: FlowPlan[] = [];
@@ -276,31 +251,42 @@ export class FlowStore {
         held.again = false;
         tell.push({ key });
       }
-      if (typeof held.owner !== "string" || (!held.missing && now < held.prolongAt)) continue;
+      // What nobody claims has its time.
+      if (held.owner === UNCLAIMED || (!held.missing && (held.owner === SELF || now < held.prolongAt)))
+        continue;
       const plan = this.#plan(held.flow);
       if (plan === undefined) continue; // its service is not here (yet)
+      if (this.#outlived(held)) {
+        held.owner = UNCLAIMED;
+        continue;
+      }
       (held.missing ? create : prolong).push(plan);
       held.missing = false;
       held.prolongAt = prolongAt(held.flow, now);
     }
     return { prolong, create, tell };
   }
-  /** The kernel does not have it (any more): `upkeep` puts it back. */
+  /** Another node has been Active since, and has not spoken of it. */
+  #outlived({ owner, term, flow }: Held): boolean {
+    return typeof owner === "string" && this.#terms.isOver(owner, term, this.#routerOf(flow.service));
+  }
+  /** The kernel does not have it (any more), or refused it: `upkeep` puts it back. */
   lost(flow: Pick<Flow, "protocol" | "original">): void {
     const held = this.#held.get(flowKey(flow));
     if (held !== undefined) held.missing = true;
   }
 
   /**
-   * A peer's connection has the answers of this one, as masqueraded ones may once their port is free again: one of the
-   * two is no more. True where it is this one, which is forgotten then: a node that is not Active may not have heard of
-   * its end yet.
+   * A peer's connection, `by`, has the answers of this one, as masqueraded ones may once their port is free again: one of
+   * the two is no more. True where it is this one, which is forgotten then: a node that is not Active may not have heard
+   * of its end yet, and no packet of its own tells it better.
    */
-  displaced(flow: Flow): boolean {
+  displaced(flow: Flow, by: Pick<FlowPlan, "mark">): boolean {
+    const service = this.#byMark.get((by.mark & this.#mask) >>> 0);
+    if (service === undefined || this.#active.has(service.router)) return closed(flow);
     const key = flowKey(flow);
     const held = this.#held.get(key);
-    if (held === undefined || this.#isActive(held.flow.service)) return closed(flow);
-    if (tuplesSame(held.flow.reply, flow.reply)) this.#held.delete(key);
+    if (held !== undefined && tuplesSame(held.flow.reply, flow.reply)) this.#held.delete(key);
     return true;
   }
 
@@ -332,10 +318,9 @@ export class FlowStore {
         effects.update.push(plan);
       } else if (!told) {
         // Its packets may have passed through the other node for long: without time it would run out here.
-        effects.update.push({
+        effects.lifetime.push({
           ...plan,
-          tcpState: known.flow.tcpState,
-          timeout: Math.max(plan.timeout, known.flow.timeout),
+          timeout: Math.max(plan.timeout, Math.min(known.flow.timeout, LONGEST)),
         });
       }
       return;
@@ -393,7 +378,7 @@ export class FlowStore {
       if (claim?.peer === peer && other) return;
       // Or it was closed through the other node while both were Active: without a packet it goes soon.
       const plan = this.#plan(known.flow);
-      if (plan !== undefined) effects.update.push({ ...plan, timeout: Math.min(plan.timeout, UNPROVEN) });
+      if (plan !== undefined) effects.lifetime.push(unproven(plan));
       return;
     }
     if (
@@ -418,10 +403,14 @@ export class FlowStore {
   #sweep(peer: string, effects: StoreEffects, reborn: boolean, terms: Delivery["terms"] | undefined): void {
     const generation = this.#generations.get(peer) ?? 0;
     for (const [key, held] of this.#held) {
-      if (typeof held.owner !== "string") continue;
+      if (held.owner === SELF) continue;
       const { active, term } = terms?.get(this.#routerOf(held.flow.service)) ?? NO_WORD;
       if (held.owner !== peer) {
-        if (active && held.term < term) held.owner = UNCLAIMED;
+        if (!active || (held.owner !== UNCLAIMED && held.term >= term)) continue;
+        held.owner = UNCLAIMED;
+        // Found at a start, or of an Active before: whatever it is, the present one does not know it.
+        const plan = this.#plan(held.flow);
+        if (plan !== undefined) effects.lifetime.push(unproven(plan));
         continue;
       }
       if (held.generation >= generation) continue;
@@ -429,7 +418,7 @@ export class FlowStore {
         // Better an entry too many than a connection lost.
         held.owner = UNCLAIMED;
         const plan = this.#plan(held.flow);
-        if (plan !== undefined) effects.update.push({ ...plan, timeout: Math.min(plan.timeout, UNPROVEN) });
+        if (plan !== undefined) effects.lifetime.push(unproven(plan));
         continue;
       }
       this.#held.delete(key);

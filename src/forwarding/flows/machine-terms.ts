@@ -84,6 +84,15 @@ export class Terms {
     for (const { router } of outbid) this.#take(router);
     return outbid.map(({ router }) => router);
   }
+  /**
+   * Whether another node than this one says that it has been Active since: what was said in that term is the last word.
+   * Not of a term that nobody told (0), nor by hearsay.
+   */
+  isOver(owner: string, term: number, router: string): boolean {
+    const { seen } = this.#get(router);
+    const by = this.#by.get(router) ?? "";
+    return term > 0 && seen > term && by !== "" && by !== owner;
+  }
   /** Whether a peer's word on a flow is later than ours. */
   later(peer: string, word: Word, router: string): boolean {
     const own = this.own(router);

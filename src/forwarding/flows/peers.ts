@@ -35,6 +35,8 @@ export class Peers {
   readonly #server: Server;
   #delay: DurationMs;
   #met = false;
+  /** Why nobody can connect, as it was said. */
+  #deaf = "";
   #closed = false;
   refused = 0;
 
@@ -67,8 +69,7 @@ export class Peers {
   meet(): void {
     if (this.#met || this.#closed) return;
     this.#met = true;
-    const { listen } = this.#options;
-    this.#server.listen({ host: listen.address, port: listen.port });
+    this.#listenNow();
     for (const peer of this.#peers.values()) this.#dial(peer);
   }
 
@@ -178,8 +179,19 @@ export class Peers {
       },
       (node, reason) => this.#refuse(node, reason),
     );
-    server.on("error", (error) => log.error({ event: "flows.listen_failed", reason: error.message }));
+    // The address may come later than this process, and the one before it may still have the port.
+    server.on("error", (error) => {
+      if (this.#deaf !== error.message) log.error({ event: "flows.listen_failed", reason: error.message });
+      this.#deaf = error.message;
+      const { clock } = this.#options;
+      clock.setTimer(addTime(clock.monotonic(), RETRY), () => this.#listenNow());
+    });
     return server;
+  }
+  #listenNow(): void {
+    if (this.#closed || this.#server.listening) return;
+    const { address, port } = this.#options.listen;
+    this.#server.listen({ host: address, port });
   }
   #addPeer({ node, address, port }: FlowsOptions["peers"][number]): void {
     const { tls, site, instance } = this.#options;

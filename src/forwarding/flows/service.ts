@@ -25,6 +25,8 @@ const ACKNOWLEDGE_WITHIN = 8;
 const ROLES_WITHIN = ms(1000);
 /** Events are read together as long as their batch waits, within this: their room in the kernel is bounded. */
 const GATHER = { least: ms(1), most: ms(5) };
+/** After a listing that failed, the next one. */
+const LIST_AGAIN = ms(250);
 /** How often a peer's flows are given time, and what the kernel lost is put back. */
 const UPKEEP = ms(2000);
 
@@ -84,7 +86,7 @@ export class FlowsService {
       own: this.#store.own,
       deliver: (peer, delivery) => this.#deliver(peer, delivery),
       read: () => {
-        this.#events.drain();
+        if (!this.#events.drain()) return "the kernel has more to tell";
         return this.#resyncing || this.#meanwhile !== undefined ? "the kernel's table is being read" : "";
       },
     });
@@ -114,7 +116,7 @@ export class FlowsService {
 
   /** Reads the whole table; the stream of changes goes on meanwhile. */
   resync(): void {
-    if (this.#resyncing) return;
+    if (this.#resyncing || this.#closed) return;
     this.#resyncing = true;
     this.#enqueue(async () => {
       this.#resyncing = false;
@@ -126,6 +128,10 @@ export class FlowsService {
         const effects = this.#store.reconcile(flows, clock.monotonic());
         this.#peers.tell(effects);
         await this.#kernel.apply(effects);
+      } catch (error) {
+        // What it would have found is not found by anything else.
+        clock.setTimer(addTime(clock.monotonic(), LIST_AGAIN), () => this.resync());
+        throw error;
       } finally {
         this.#meanwhile = undefined;
         for (const hear of meanwhile) hear();
@@ -266,7 +272,12 @@ export class FlowsService {
     // Decided in its turn: what a batch before it removes is not put back.
     const { prolong, create, tell } = this.#store.upkeep(this.#options.clock.monotonic());
     this.#peers.tell({ tell });
-    await this.#kernel.prolong(prolong);
-    await this.#kernel.create(create);
+    try {
+      await this.#kernel.prolong(prolong);
+      await this.#kernel.create(create);
+    } catch (error) {
+      for (const flow of [...prolong, ...create]) this.#store.lost(flow);
+      throw error;
+    }
   }
 }

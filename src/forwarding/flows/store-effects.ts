@@ -1,4 +1,4 @@
-/** What the store wants done, in this order: delete, create, update, then tell. */
+/** What the store wants done, in this order: delete, create, update, lifetime, then tell. */
 import type { FlowPlan } from "../../linux/wire-conntrack.ts";
 import type { Ended } from "./machine-flow.ts";
 
@@ -6,6 +6,11 @@ export interface StoreEffects {
   readonly delete: Ended[];
   readonly create: FlowPlan[];
   readonly update: FlowPlan[];
+  /**
+   * Another time to live and nothing else: of what this node's own kernel judges, or nobody vouches for. A state would
+   * bring a connection back to life that was closed a moment ago.
+   */
+  readonly lifetime: FlowPlan[];
   readonly tell: { readonly key: string; readonly ended?: Ended }[];
 }
 
@@ -14,4 +19,10 @@ export interface Upkeep extends Pick<StoreEffects, "tell"> {
   readonly create: readonly FlowPlan[];
 }
 
-export const nothing = (): StoreEffects => ({ delete: [], create: [], update: [], tell: [] });
+export const nothing = (): StoreEffects => ({
+  delete: [],
+  create: [],
+  update: [],
+  lifetime: [],
+  tell: [],
+});

@@ -1,7 +1,7 @@
 /**
  * Batches of the replication channel (wire.ts): what passes for every flow, so that nothing is made here but what stays.
  *
- * After the type: number (4 bytes), flags (1), count of entries (2). Entry: flags (1 byte), service (2), original
+ * After the type: number (6 bytes: at a thousand a second they last for ever), flags (1), count of entries (2). Entry: flags (1 byte), service (2), original
  * addresses (4+4 or 16+16) and ports (2+2); then, unless the flow ended: the reply's source address and port, where it
  * is masqueraded also the reply's destination address and port, TCP state (1), window scales (1: two nibbles), timeout
  * in seconds (4). 27 bytes for a TCP flow over IPv4.
@@ -29,7 +29,7 @@ export type BatchRefusal = "frame_short" | "frame_rest" | "entry_flags" | "entry
 
 const BATCH = 3;
 /** The length of the frame, its type, and what comes before the entries. */
-const HEAD = 4 + 1 + 7;
+const HEAD = 4 + 1 + 9;
 const MAX_ENTRIES = 4096;
 const FLAG = { ended: 1, six: 2, udp: 4, masqueraded: 8, scaled: 16 } as const;
 const ALL_FLAGS = 31;
@@ -40,6 +40,7 @@ const LONGEST_6 = 3 + 32 + 4 + 18 + 18 + 6;
 const u16At = (bytes: Uint8Array, at: number): number => ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0);
 export const u32At = (bytes: Uint8Array, at: number): number =>
   ((u16At(bytes, at) << 16) | u16At(bytes, at + 2)) >>> 0;
+const TWO_32 = 2 ** 32;
 
 // Each writes at a place and answers the next one.
 function putU16(bytes: Uint8Array, at: number, value: number): number {
@@ -90,7 +91,7 @@ export function encodeBatch(
   let size = HEAD;
   for (const { flow } of entries) size += flow.family === 4 ? LONGEST_4 : LONGEST_6;
   const bytes = new Uint8Array(size);
-  let at = putU32(bytes, 5, seq);
+  let at = putU32(bytes, putU16(bytes, 5, Math.floor(seq / TWO_32)), seq >>> 0);
   bytes[4] = BATCH;
   bytes[at++] = (first ? 1 : 0) | (last ? 2 : 0);
   at = putU16(bytes, at, entries.length);
@@ -165,7 +166,7 @@ export function decodeBatch(
   services: readonly string[],
 ): Result<BatchFrame, BatchRefusal> {
   if (bytes.length < HEAD - 4) return fail("frame_short");
-  const count = u16At(bytes, 6);
+  const count = u16At(bytes, 8);
   if (count > MAX_ENTRIES) return fail("batch_too_long");
   const entries: Entry[] = [];
   read.at = HEAD - 4;
@@ -175,7 +176,13 @@ export function decodeBatch(
     entries.push(entry);
   }
   if (read.at < bytes.length) return fail("frame_rest");
-  const flags = bytes[5] ?? 0;
+  const flags = bytes[7] ?? 0;
   const first = (flags & 1) !== 0;
-  return ok({ type: "batch", seq: u32At(bytes, 1), first, last: (flags & 2) !== 0, entries });
+  return ok({
+    type: "batch",
+    seq: u16At(bytes, 1) * TWO_32 + u32At(bytes, 3),
+    first,
+    last: (flags & 2) !== 0,
+    entries,
+  });
 }

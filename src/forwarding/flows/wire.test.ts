@@ -1,6 +1,14 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type Entry, type Frame, FrameReader, MAX_FRAME, decodeFrame, encodeFrame } from "./wire.ts";
+import {
+  type Entry,
+  type Frame,
+  FrameReader,
+  MAX_FRAME,
+  PROTOCOL_VERSION,
+  decodeFrame,
+  encodeFrame,
+} from "./wire.ts";
 
 const services = ["web", "dns", "größe"];
 const dictionary = new Map(services.map((name, i) => [name, i]));
@@ -39,25 +47,25 @@ const entry = fc.constantFrom(4, 16).chain((width) => {
       };
     });
 });
-const word = fc.integer({ min: 0, max: 0xffffffff });
+const number = fc.integer({ min: 0, max: 2 ** 48 - 1 });
 const frame: fc.Arbitrary<Frame> = fc.oneof(
   fc.record({
     type: fc.constant("hello" as const),
-    version: port,
+    version: fc.constant(PROTOCOL_VERSION),
     site: fc.string(),
     node: fc.string(),
     instance: fc.string(),
-    knows: fc.record({ instance: fc.string(), applied: word }),
+    knows: fc.record({ instance: fc.string(), applied: number }),
   }),
   fc.record({ type: fc.constant("services" as const), names: fc.array(fc.string(), { maxLength: 5 }) }),
   fc.record({
     type: fc.constant("batch" as const),
-    seq: word,
+    seq: number,
     first: fc.boolean(),
     last: fc.boolean(),
     entries: fc.array(entry, { maxLength: 6 }),
   }),
-  fc.record({ type: fc.constant("ack" as const), seq: word }),
+  fc.record({ type: fc.constant("ack" as const), seq: number }),
   fc.record({ type: fc.constant("alive" as const) }),
 );
 
@@ -94,7 +102,7 @@ describe("the replication channel", () => {
     const reply = { ...original, destinationPort: 1 };
     const size = (one: Entry) =>
       encodeFrame({ type: "batch", seq: 1, first: false, last: false, entries: [one] }, dictionary).length -
-      12;
+      14;
     expect(
       size({ ended: false, flow: { ...flow, reply, tcpState: 3, windowScales: [7, 7], timeout: 9 } }),
     ).toBe(27);
@@ -130,9 +138,11 @@ describe("the replication channel", () => {
     expect(reason([9])).toEqual({ ok: false, error: "frame_type" });
     expect(reason([4, 0, 0])).toEqual({ ok: false, error: "frame_short" });
     expect(reason([5, 0])).toEqual({ ok: false, error: "frame_rest" });
-    expect(reason([3, 0, 0, 0, 1, 0, 0, 1, 128, 0, 0])).toEqual({ ok: false, error: "entry_flags" });
-    expect(reason([3, 0, 0, 0, 1, 0, 0, 1, 0, 0, 9])).toEqual({ ok: false, error: "entry_service" });
-    expect(reason([3, 0, 0, 0, 1, 0, 255, 255])).toEqual({ ok: false, error: "batch_too_long" });
+    expect(reason([3, 0, 0, 0, 0, 0, 1, 0, 0, 1, 128, 0, 0])).toEqual({ ok: false, error: "entry_flags" });
+    expect(reason([3, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 9])).toEqual({ ok: false, error: "entry_service" });
+    expect(reason([3, 0, 0, 0, 0, 0, 1, 0, 255, 255])).toEqual({ ok: false, error: "batch_too_long" });
+    // Another version may say more of itself, or less.
+    expect(reason([1, 0, PROTOCOL_VERSION + 1, 0])).toEqual({ ok: false, error: "version_unknown" });
     const long = new Uint8Array(4);
     new DataView(long.buffer).setUint32(0, MAX_FRAME + 1);
     expect(new FrameReader().receive(long)).toEqual({ ok: false, error: "frame_too_long" });

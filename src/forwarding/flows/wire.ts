@@ -41,11 +41,19 @@ export type Frame =
   | { readonly type: "affinity"; readonly entries: readonly AffinityEntry[] }
   | { readonly type: "alive" };
 
-export type FrameRefusal = BatchRefusal | AffinityRefusal | "frame_too_long" | "frame_type";
+export type FrameRefusal =
+  BatchRefusal | AffinityRefusal | "frame_too_long" | "frame_type" | "version_unknown";
 
 /** Batches, of type 3, are in wire-batch.ts. */
 const TYPE = { hello: 1, services: 2, batch: 3, ack: 4, alive: 5, affinity: 6, terms: 7 } as const;
 
+/** Of a batch: 48 bits. */
+const number = (writer: ByteWriter, seq: number): ByteWriter =>
+  writer.u16(Math.floor(seq / 2 ** 32)).u32(seq >>> 0);
+function readNumber(reader: ByteReader): number | undefined {
+  const [high, low] = [reader.u16(), reader.u32()];
+  return high === undefined || low === undefined ? undefined : high * 2 ** 32 + low;
+}
 function text(writer: ByteWriter, value: string): void {
   const bytes = utf8(value);
   writer.u16(bytes.length).bytes(bytes);
@@ -69,7 +77,7 @@ export function encodeFrame(frame: Frame, dictionary: ReadonlyMap<string, number
         writer.u16(frame.version);
         for (const field of [frame.site, frame.node, frame.instance, frame.knows.instance])
           text(writer, field);
-        writer.u32(frame.knows.applied);
+        number(writer, frame.knows.applied);
       });
     case "services":
       return framed(TYPE.services, (writer) => {
@@ -88,7 +96,7 @@ export function encodeFrame(frame: Frame, dictionary: ReadonlyMap<string, number
         }
       });
     case "ack":
-      return framed(TYPE.ack, (writer) => writer.u32(frame.seq));
+      return framed(TYPE.ack, (writer) => number(writer, frame.seq));
     case "affinity":
       return framed(
         TYPE.affinity,
@@ -119,9 +127,12 @@ function readFrame(reader: ByteReader): Result<Frame, FrameRefusal> {
   switch (reader.u8()) {
     case TYPE.hello: {
       const version = reader.u16();
+      if (version === undefined) return fail("frame_short");
+      // Said by name, whatever else another version says of itself.
+      if (version !== PROTOCOL_VERSION) return fail("version_unknown");
       const [site, node, instance, known] = [0, 1, 2, 3].map(() => readText(reader));
-      const applied = reader.u32();
-      if (version === undefined || applied === undefined) return fail("frame_short");
+      const applied = readNumber(reader);
+      if (applied === undefined) return fail("frame_short");
       if (site === undefined || node === undefined || instance === undefined || known === undefined)
         return fail("frame_short");
       return ok({ type: "hello", version, site, node, instance, knows: { instance: known, applied } });
@@ -151,7 +162,7 @@ function readFrame(reader: ByteReader): Result<Frame, FrameRefusal> {
       return ok({ type: "terms", terms });
     }
     case TYPE.ack: {
-      const seq = reader.u32();
+      const seq = readNumber(reader);
       return seq === undefined ? fail("frame_short") : ok({ type: "ack", seq });
     }
     case TYPE.affinity: {

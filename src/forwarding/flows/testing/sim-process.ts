@@ -410,6 +410,8 @@ export class SimProcess {
     yield* this.#create(effects.create);
     if (effects.update.length > 0) yield kernel.latency;
     for (const plan of effects.update) if (!kernel.update(plan)) yield* this.#create([plan]);
+    if (effects.lifetime.length > 0) yield kernel.latency;
+    for (const plan of effects.lifetime) kernel.prolong(plan);
   }
   *#create(plans: readonly FlowPlan[]): Generator<number, void> {
     const { kernel } = this.options;

@@ -4,7 +4,7 @@ import { ip, ipBytes } from "../../../base/addresses.ts";
 import { instant } from "../../../base/time.ts";
 import { type Flow, flowKey } from "../../../linux/wire-conntrack.ts";
 import { FlowStore } from "../machine-store.ts";
-import type { StoreEffects } from "../store-effects.ts";
+import { type StoreEffects, nothing } from "../store-effects.ts";
 import type { RouterTerm } from "../machine-terms.ts";
 import type { Entry } from "../wire.ts";
 
@@ -100,7 +100,7 @@ export class Site {
   upkeep(): void {
     for (const name of names) {
       const { tell, create } = this.store(name).upkeep(clock.now);
-      this.carryOut(name, { delete: [], create: [...create], update: [], tell });
+      this.carryOut(name, { ...nothing(), create: [...create], tell: [...tell] });
     }
   }
   heal(x: Name, y: Name): void {
