@@ -1,5 +1,6 @@
 import { formatIpPort, ipFamily } from "../../base/addresses.ts";
 import type { Listen } from "../schema/services.ts";
+import { SHARED_CERTIFICATES } from "../schema/tls.ts";
 import type { Site } from "../schema/site.ts";
 import type { Path } from "../source/positions.ts";
 import { routerAddresses, unusable } from "./addresses.ts";
@@ -226,8 +227,18 @@ export const loops: Check = ({ site, error }) => {
 };
 
 /** Nodes that do not share them order the same certificate each, and the Backup has none at its first takeover. */
-export const sharedCertificates: Check = ({ site, warning }) => {
-  if (site.certificates !== undefined) return;
+export const sharedCertificates: Check = ({ site, warning, error }) => {
+  if (site.certificates !== undefined) {
+    const count = servicesOf(site).filter(([, { proxy }]) => proxy?.tls?.acme !== undefined).length;
+    if (count > SHARED_CERTIFICATES)
+      error(
+        ["certificates"],
+        `${count} services have certificates that are ordered, and nodes share ${SHARED_CERTIFICATES} at most`,
+        "one certificate may have 100 names",
+        "key",
+      );
+    return;
+  }
   for (const [name, { on, proxy }] of servicesOf(site)) {
     const nodes = Object.keys(site.virtualRouters[on ?? ""]?.priorities ?? {});
     if (proxy?.tls?.acme === undefined || nodes.length < 2) continue;
