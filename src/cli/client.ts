@@ -15,10 +15,11 @@ export const withRuntime = (command: Command): Command =>
 /** The node that is meant: with --control over TCP, else in its runtime directory on this host. */
 export async function findNode(command: Command): Promise<Target> {
   const { runtime, ...control } = command.optsWithGlobals<{ runtime?: string } & ControlOptions>();
-  const tcp = parseControl(control, process.env);
-  if (tcp === undefined) return join(await findRuntime(runtime), "control.sock");
-  if (runtime !== undefined)
+  if (runtime !== undefined && control.control !== undefined)
     throw new CommandExit("usage", "--runtime and --control name two nodes: give one");
+  // What is on the command line is meant, whatever the environment says.
+  const tcp = runtime === undefined ? parseControl(control, process.env) : undefined;
+  if (tcp === undefined) return join(await findRuntime(runtime), "control.sock");
   return await readTarget(tcp);
 }
 

@@ -31,6 +31,25 @@ describe("the command line", () => {
     follow(join(import.meta.dirname, "main.ts"));
     expect(seen.size).toBeGreaterThan(20);
   });
+  it("says what is wrong with the dates of an outage", async () => {
+    const add = ["slo", "add", "--store", "/nowhere", "--service", "web", "--cause", "x"];
+    const late = ["2026-03-01T10:00:00Z", "2026-03-01T09:00:00Z"] as const;
+    for (const [args, message] of [
+      [[...add, "--from", "yesterday", "--to", late[0]], /"yesterday" is no date such as/],
+      [[...add, "--from", late[0], "--to", late[1]], /ends before it begins/],
+      [["slo", "show", "site.yaml", "--at", "noon"], /"noon" is no date such as/],
+    ] as const) {
+      const failure = describeFailure(
+        await buildProgram()
+          .parseAsync(args, { from: "user" })
+          .then(
+            () => undefined,
+            (error: unknown) => error,
+          ),
+      );
+      expect(failure).toMatchObject({ exit: "usage", message: expect.stringMatching(message) as string });
+    }
+  });
   it("ends with the status of usage errors for what it does not know", async () => {
     const quiet = vi.spyOn(process.stderr, "write").mockReturnValue(true);
     for (const args of [["nonsense"], ["run"], ["run", "site.yaml", "--node", "a", "--nonsense"]]) {

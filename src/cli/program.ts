@@ -15,6 +15,7 @@ import { registerReload } from "./commands/reload.ts";
 import { registerSchema } from "./commands/schema.ts";
 import { registerStatus } from "./commands/status.ts";
 import { registerSwitchover } from "./commands/switchover.ts";
+import { registerUpgrade } from "./commands/upgrade.ts";
 import { registerRun } from "./commands/run.ts";
 import { registerVersion } from "./commands/version.ts";
 import { version } from "./version.ts";
@@ -29,6 +30,7 @@ const commands: readonly ((program: Command) => void)[] = [
   registerStatus,
   registerSwitchover,
   registerReload,
+  registerUpgrade,
   registerBackends,
   registerExplain,
   registerDoctor,

@@ -7,6 +7,7 @@ import type { SiteInput } from "../config/schema/site.ts";
 import { makeKeys } from "../forwarding/flows/keys.ts";
 import type { NetworkNamespace } from "../linux/namespace.ts";
 import { cleanUp } from "../proxy/testing/harness.ts";
+import { accountName } from "../proxy/acme/store.ts";
 import { acmeTools, startAuthority } from "./testing/authority.ts";
 import { RealNode, bridgedNamespaces, inside } from "./testing/real-node.ts";
 import { PAIR, edgeSite } from "./testing/sites.ts";
@@ -130,7 +131,7 @@ describe.skipIf(!available)("a pair that shares its certificates", () => {
 
     // It renews with the account of the dead one; that one has it when it is back.
     const account = (node: RealNode) =>
-      readFileSync(join(node.directory, "state/acme/accounts/10.9.0.4_14000.json"), "utf8");
+      readFileSync(join(node.directory, "state/acme", accountName("https://10.9.0.4:14000/dir")), "utf8");
     expect(JSON.parse(account(b))).toEqual(JSON.parse(account(a)));
     rmSync(file(b, "secure"));
     await vi.waitFor(async () => {

@@ -1,4 +1,5 @@
-import { type Command, InvalidArgumentError } from "commander";
+import type { Command } from "commander";
+import { CommandExit } from "../exit-codes.ts";
 
 interface SloOptions {
   store: string[];
@@ -20,7 +21,7 @@ interface AddOptions {
 const several = (value: string, before: string[]): string[] => [...before, value];
 function instantOf(text: string): number {
   const at = Date.parse(text);
-  if (Number.isNaN(at)) throw new InvalidArgumentError(`"${text}" is no date such as 2026-03-01T10:00:00Z.`);
+  if (Number.isNaN(at)) throw new CommandExit("usage", `"${text}" is no date such as 2026-03-01T10:00:00Z`);
   return at;
 }
 
@@ -56,7 +57,7 @@ export function registerSlo(program: Command): void {
     .requiredOption("--cause <words>", "why, in a sentence")
     .action(async (options: AddOptions) => {
       const [from, to] = [instantOf(options.from), instantOf(options.to)];
-      if (to <= from) throw new InvalidArgumentError("the outage ends before it begins.");
+      if (to <= from) throw new CommandExit("usage", "the outage ends before it begins");
       const { Journal } = await import("../../availability/accounts/journal.ts");
       const journal = new Journal(options.store);
       journal.append({ kind: "outage", from, to, service: options.service, cause: options.cause });

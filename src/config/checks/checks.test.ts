@@ -80,6 +80,37 @@ const cases: readonly (readonly [string, (draft: Draft) => void, readonly (strin
       edge(d).priorities = { lb1: 255, lb2: 100 };
       member(d).addresses = ["10.1.0.2", "10.0.0.1"];
     },
+    [/^warning virtualRouters.edge.priorities.lb1: lb1 owns the addresses .*takes over at every start/],
+  ],
+  [
+    "an owner whose connections the others have",
+    (d) => {
+      edge(d).priorities = { lb1: 255, lb2: 100 };
+      d.flows = { keys: "keys" };
+    },
+    [/^virtualRouters.edge.priorities.lb1: lb1 .*starts with an empty table.* of web/],
+  ],
+  [
+    "an owner whose services replicate nothing",
+    (d) => {
+      edge(d).priorities = { lb1: 255, lb2: 100 };
+      d.flows = { keys: "keys" };
+      d.services["web"] = { on: "edge", listen: "10.0.0.1:80/tcp", forward: { pool: "apps", flows: "off" } };
+    },
+    [/^warning virtualRouters.edge.priorities.lb1: lb1 owns/],
+  ],
+  [
+    "a track that lowers by as much as the lead",
+    (d) => {
+      edge(d).track = [{ gateway: ["10.0.0.9"], lower: 10 }];
+    },
+    [/^warning virtualRouters.edge.track\[0\].lower: lower: 10 never changes who is Active: the lead is 10/],
+  ],
+  [
+    "a track that lowers by more than the lead",
+    (d) => {
+      edge(d).track = [{ gateway: ["10.0.0.9"], lower: 11 }];
+    },
     [],
   ],
   [
@@ -584,6 +615,82 @@ const cases: readonly (readonly [string, (draft: Draft) => void, readonly (strin
       d.certificates = { keys: "keys" };
     },
     ["certificates.port: 7412 is already the port of flows"],
+  ],
+  [
+    "a proxy at a node's own address and on its port",
+    (d) => {
+      d.certificates = { keys: "keys" };
+      d.services["own"] = { listen: "10.1.0.2:7412/tcp", proxy: { pool: "apps" } };
+    },
+    [/^services.own.listen\[0\]: 10.1.0.2:7412\/tcp is where lb1 listens for certificates/],
+  ],
+  [
+    "a proxy at every address and on a node's port",
+    (d) => {
+      d.flows = { keys: "keys" };
+      d.control = { keys: "keys", token: { env: "TOKEN" } };
+      d.services["four"] = { listen: "0.0.0.0:7400-7411/tcp", proxy: { pool: "apps" } };
+      d.nodes["lb2"] = { address: "2001:db8::3", zone: "b" };
+      d.services["six"] = { listen: "[::]:7411/tcp", proxy: { pool: "apps" } };
+    },
+    [
+      /^services.four.listen\[0\]: .* for control/,
+      /^services.four.listen\[0\]: .* for flows/,
+      /^services.six.listen\[0\]: .* for flows/,
+    ],
+  ],
+  [
+    "a proxy at a virtual address or another port",
+    (d) => {
+      d.certificates = { keys: "keys" };
+      d.services["own"] = { listen: "10.1.0.2:7410/tcp", proxy: { pool: "apps" } };
+      d.services["api"] = { on: "edge", listen: "10.0.0.1:7412/tcp", proxy: { pool: "apps" } };
+    },
+    [],
+  ],
+  [
+    "a certificate that is proved where the service does not listen",
+    (d) => {
+      d.certificates = { keys: "keys" };
+      d.services["web"] = {
+        on: "edge",
+        listen: "10.0.0.1:8443/tcp",
+        proxy: { pool: "apps", tls: { acme: { names: ["shop.example"], acceptTerms: true } } },
+      };
+    },
+    [/^warning services.web.proxy.tls.acme.challenge: .*port 443/],
+  ],
+  [
+    "a certificate that is proved by HTTP where none is spoken",
+    (d) => {
+      d.certificates = { keys: "keys" };
+      const acme = { names: ["shop.example"], acceptTerms: true as const, challenge: "http-01" as const };
+      d.services["web"] = { on: "edge", listen: "10.0.0.1:443/tcp", proxy: { pool: "apps", tls: { acme } } };
+      d.services["stream"] = { on: "edge", listen: "10.0.0.1:80/tcp", proxy: { tcp: { pool: "apps" } } };
+    },
+    [/^warning services.web.proxy.tls.acme.challenge: .*port 80/],
+  ],
+  [
+    "a certificate that is proved by HTTP",
+    (d) => {
+      d.certificates = { keys: "keys" };
+      const acme = { names: ["shop.example"], acceptTerms: true as const, challenge: "http-01" as const };
+      d.services["web"] = { on: "edge", listen: "10.0.0.1:8443/tcp", proxy: { pool: "apps", tls: { acme } } };
+      d.services["plain"] = { on: "edge", listen: "10.0.0.1:80/tcp", proxy: { pool: "apps" } };
+    },
+    [],
+  ],
+  [
+    "more shared certificates than nodes tell each other of",
+    (d) => {
+      d.certificates = { keys: "keys" };
+      for (let i = 0; i < 257; i++)
+        d.services[`s${i}`] = {
+          listen: `10.9.${i >> 8}.${i & 255}:443/tcp`,
+          proxy: { pool: "apps", tls: { acme: { names: ["shop.example"], acceptTerms: true } } },
+        };
+    },
+    [/^certificates: 257 services .* nodes share 256 at most/],
   ],
   [
     "a pair that orders a certificate each",

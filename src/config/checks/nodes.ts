@@ -1,6 +1,7 @@
-import type { IpAddress } from "../../base/addresses.ts";
+import { type IpAddress, ipBytes, ipFamily } from "../../base/addresses.ts";
 import { allVirtualAddresses, unusable } from "./addresses.ts";
 import type { Check } from "./context.ts";
+import { formatListen } from "./services.ts";
 
 export const nodeAddresses: Check = ({ site, error }) => {
   const owners = new Map<IpAddress, string>();
@@ -47,6 +48,11 @@ export const idleNodes: Check = ({ site, warning }) => {
   }
 };
 
+/** Whether a socket at `listen` leaves no room for one at `own`. */
+const takes = (listen: IpAddress, own: IpAddress): boolean =>
+  listen === own || (isAny(listen) && ipFamily(listen) === ipFamily(own));
+const isAny = (address: IpAddress): boolean => ipBytes(address).every((byte) => byte === 0);
+
 /** Each node listens at its own address for all of these. */
 export const nodePorts: Check = ({ site, error }) => {
   const seen = new Map<number, string>();
@@ -56,5 +62,18 @@ export const nodePorts: Check = ({ site, error }) => {
     const other = seen.get(port);
     if (other === undefined) seen.set(port, section);
     else error([section, "port"], `${port} is already the port of ${other}`, "each needs one of its own");
+  }
+  for (const [name, { proxy, listen }] of Object.entries(site.services)) {
+    for (const [index, one] of proxy === undefined ? [] : listen.entries()) {
+      const node = Object.entries(site.nodes).find(([, { address }]) => takes(one.address, address))?.[0];
+      if (node === undefined) continue;
+      for (const [port, section] of seen)
+        if (one.ports[0] <= port && port <= one.ports[1])
+          error(
+            ["services", name, "listen", index],
+            `${formatListen(one)} is where ${node} listens for ${section} (port ${port})`,
+            `another port here, or ${section}: { port: ... }`,
+          );
+    }
   }
 };

@@ -35,7 +35,33 @@ export const priorities: Check = (context) => {
   }
 };
 
-/** A failure that lowers a priority by less than its lead changes nothing. */
+/** The address owner takes over when it starts (RFC 9568, 6.4.1), before it can have heard of any connection. */
+export const owners: Check = ({ site, error, warning }) => {
+  for (const [name, router] of routersOf(site)) {
+    const replicated = Object.entries(site.services).flatMap(([service, { on, forward }]) =>
+      on === name && site.flows !== undefined && forward?.flows === "replicated" ? [service] : [],
+    );
+    const found = nodesOf(router).filter((node) => router.priorities[node] === 255);
+    // Two are another mistake.
+    for (const node of found.length === 1 ? found : []) {
+      const path = ["virtualRouters", name, "priorities", node];
+      if (replicated.length > 0)
+        error(
+          path,
+          `${node} takes over at every start (priority 255) and starts with an empty table: it ends the connections of ${replicated.join(", ")}`,
+          "use 254, or flows: off for these services",
+        );
+      else
+        warning(
+          path,
+          `${node} owns the addresses (priority 255): it takes over at every start, connections or not`,
+          "use 254",
+        );
+    }
+  }
+};
+
+/** A failure that lowers a priority by no more than its lead changes nothing: it must end below. */
 export const loweredPriorities: Check = ({ site, warning }) => {
   for (const [name, router] of routersOf(site)) {
     const sorted = Object.values(router.priorities).sort((a, b) => b - a);
@@ -43,7 +69,7 @@ export const loweredPriorities: Check = ({ site, warning }) => {
     if (sorted.length < 2) continue;
     const total = router.track.reduce((sum, track) => sum + (track.lower ?? 255), 0);
     for (const [index, track] of router.track.entries()) {
-      if (track.lower !== undefined && total < lead)
+      if (track.lower !== undefined && total <= lead)
         warning(
           ["virtualRouters", name, "track", index, "lower"],
           `lower: ${track.lower} never changes who is Active: the lead is ${lead}`,

@@ -1,5 +1,6 @@
 import { formatIpPort, ipFamily } from "../../base/addresses.ts";
 import type { Listen } from "../schema/services.ts";
+import { SHARED_CERTIFICATES } from "../schema/tls.ts";
 import type { Site } from "../schema/site.ts";
 import type { Path } from "../source/positions.ts";
 import { routerAddresses, unusable } from "./addresses.ts";
@@ -225,9 +226,50 @@ export const loops: Check = ({ site, error }) => {
   }
 };
 
+const listensOn = ({ listen }: Service, port: number): boolean =>
+  listen.some(({ ports: [low, high] }) => low <= port && port <= high);
+
+/** An authority comes to the standard ports only; something before the nodes may send it to others. */
+export const challengePorts: Check = ({ site, warning }) => {
+  const overHttp = servicesOf(site).some(
+    ([, service]) =>
+      service.proxy !== undefined &&
+      service.proxy.tcp === undefined &&
+      service.proxy.tls === undefined &&
+      listensOn(service, 80),
+  );
+  for (const [name, service] of servicesOf(site)) {
+    const acme = service.proxy?.tls?.acme;
+    if (acme === undefined) continue;
+    const path = ["services", name, "proxy", "tls", "acme", "challenge"];
+    if (acme.challenge === "tls-alpn-01" && !listensOn(service, 443))
+      warning(
+        path,
+        `the authority comes to port 443 for tls-alpn-01, and ${name} does not listen there`,
+        "listen on 443, challenge: http-01, or have port 443 sent here",
+      );
+    if (acme.challenge === "http-01" && !overHttp)
+      warning(
+        path,
+        "the authority comes to port 80 for http-01, and no HTTP proxy service listens there",
+        "a proxy service on port 80, such as one that redirects to https",
+      );
+  }
+};
+
 /** Nodes that do not share them order the same certificate each, and the Backup has none at its first takeover. */
-export const sharedCertificates: Check = ({ site, warning }) => {
-  if (site.certificates !== undefined) return;
+export const sharedCertificates: Check = ({ site, warning, error }) => {
+  if (site.certificates !== undefined) {
+    const count = servicesOf(site).filter(([, { proxy }]) => proxy?.tls?.acme !== undefined).length;
+    if (count > SHARED_CERTIFICATES)
+      error(
+        ["certificates"],
+        `${count} services have certificates that are ordered, and nodes share ${SHARED_CERTIFICATES} at most`,
+        "one certificate may have 100 names",
+        "key",
+      );
+    return;
+  }
   for (const [name, { on, proxy }] of servicesOf(site)) {
     const nodes = Object.keys(site.virtualRouters[on ?? ""]?.priorities ?? {});
     if (proxy?.tls?.acme === undefined || nodes.length < 2) continue;

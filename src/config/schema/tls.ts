@@ -3,6 +3,9 @@ import { z } from "zod";
 import { seconds } from "../../base/time.ts";
 import { durationBetween, secret } from "./common.ts";
 
+/** Services whose ordered certificates the nodes of a site share, at most. */
+export const SHARED_CERTIFICATES = 256;
+
 export const acmeSchema = z.strictObject({
   names: z
     .array(

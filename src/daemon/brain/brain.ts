@@ -83,7 +83,7 @@ export class Brain {
     rooms.changed.fire = () => this.#changed();
     this.#scripts = new ScriptWatcher(context.clock, () => this.#changed());
     this.#proxies = new ProxyWorkers(context, () => this.#changed());
-    this.#certificates = new NodeCertificates(context, rooms.file.site.site, this.#proxies);
+    this.#certificates = new NodeCertificates(context, this.#proxies);
     this.#staples = nodeStaples(context);
     this.#link = new RedundancyLink(
       context,

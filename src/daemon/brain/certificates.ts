@@ -48,7 +48,6 @@ export class NodeCertificates {
 
   constructor(
     context: Context,
-    site: string,
     workers: {
       /** To every worker: what authorities must find, and how often a certificate has changed. */
       certificates(challenges: readonly Challenge[], changes: number): void;
@@ -62,7 +61,6 @@ export class NodeCertificates {
     this.#keeper = new CertificateKeeper({
       clock,
       random: systemRandom,
-      site,
       node,
       store: new DirectoryStore(certificateStore(context.state)),
       order: this.#orders.order,
@@ -98,7 +96,7 @@ export class NodeCertificates {
         certificates === undefined || peers.length === 0
           ? undefined
           : await readSiteKeys(this.#context.site, certificates.keys, node);
-      const now = JSON.stringify([certificates?.port, address, peers, keys]);
+      const now = JSON.stringify([site.site, certificates?.port, address, peers, keys]);
       this.#problem = "";
       if (now === this.#sharing || this.#stopped) return;
       this.#sharing = now;

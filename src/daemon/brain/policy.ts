@@ -71,7 +71,7 @@ export const ALARMS = {
   control_closed: "the control API cannot listen on TCP: certificate, token or address",
   certificate_failing: "a certificate could not be ordered or renewed, and is missing or ends within 14 days",
   certificates_apart:
-    "certificates cannot be shared with the other nodes: keys or address; this node goes on alone",
+    "certificates cannot be shared with the other nodes: keys, address, or they refuse each other; this node goes on alone",
   accounts_failing: "what is measured cannot be written to disk: `nines slo` will not know of it",
   site_rejected: "the site file on disk is wrong, or could not be read; the last good one runs",
 } as const;

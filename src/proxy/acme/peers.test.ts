@@ -1,4 +1,5 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { createServer as createTlsServer } from "node:https";
 import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,17 +8,18 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { ip } from "../../base/addresses.ts";
 import { seededRandom } from "../../base/random.ts";
 import { SystemClock } from "../../base/system-clock.ts";
-import { seconds } from "../../base/time.ts";
+import { type Clock, type MonotonicMs, addTime, seconds } from "../../base/time.ts";
 import { VirtualClock } from "../../base/virtual-clock.ts";
 import { acmeSchema } from "../../config/schema/tls.ts";
 import { readSiteKeys } from "../../config/site-keys.ts";
+import { listenForNodes } from "../../linux/site-tls.ts";
 import { makeKeys } from "../../forwarding/flows/keys.ts";
 import { cleanUp, makeCertificate, openssl } from "../testing/harness.ts";
 import type { Challenge } from "./messages.ts";
 import type { Order } from "./orders.ts";
 import { CertificatePeers } from "./peers.ts";
 import { CertificateKeeper } from "./service.ts";
-import { DirectoryStore } from "./store.ts";
+import { DirectoryStore, accountName } from "./store.ts";
 
 const settings = acmeSchema.parse({ names: ["shop.example"], acceptTerms: true });
 const patient = { timeout: 20_000, interval: 20 };
@@ -58,9 +60,9 @@ const never: Order = () => Promise.reject(new Error("not to be ordered"));
 
 async function startNode(
   node: Name,
-  options: { here: boolean; order?: Order; keys?: string; open?: boolean },
+  options: { here: boolean; order?: Order; keys?: string; open?: boolean; site?: string; clock?: Clock },
 ) {
-  const clock = new SystemClock();
+  const clock = options.clock ?? new SystemClock();
   const events: { event: string; fields: Record<string, unknown> }[] = [];
   const published: (readonly Challenge[])[] = [];
   const changed: string[] = [];
@@ -68,7 +70,6 @@ async function startNode(
   const notice = (event: string, fields: Record<string, unknown>) => void events.push({ event, fields });
   const keeper = new CertificateKeeper({
     clock,
-    site: "shop",
     node,
     random: seededRandom(1),
     store: new DirectoryStore(directory),
@@ -81,7 +82,7 @@ async function startNode(
   const other = node === "a" ? "b" : "a";
   const peers = new CertificatePeers({
     clock,
-    site: "shop",
+    site: options.site ?? "shop",
     node,
     listen: { address: ip(NODES[node]), port },
     peers: [{ node: other, address: ip(NODES[other]), services: ["web"] }],
@@ -106,7 +107,8 @@ async function startNode(
   return { keeper, peers, events, told, published, changed, directory, counter };
 }
 const fileOf = (node: Name): string => join(root, node, "certificates/web.pem");
-const read = (node: Name): string => readFileSync(fileOf(node), "utf8");
+/** Without the line that says where it was ordered. */
+const read = (node: Name): string => readFileSync(fileOf(node), "utf8").replace(/^nines: .*\n/, "");
 
 /** Says something to a node as whoever has these keys, and waits for the end. */
 async function say(text: string, keys: ConnectionOptions, cut = false): Promise<string> {
@@ -152,9 +154,7 @@ describe.skipIf(!openssl)("certificates of a pair", () => {
     expect(b.changed).toEqual(["web"]);
     expect(a.told("acme.ordered")).toHaveLength(1);
     expect(b.told("acme.received")[0]?.fields).toMatchObject({ service: "web", from: "a" });
-    expect(readFileSync(join(root, "b/accounts/acme-v02.api.letsencrypt.org.json"), "utf8")).toContain(
-      "authority/1",
-    );
+    expect(readFileSync(join(root, "b", accountName(settings.directory)), "utf8")).toContain("authority/1");
     expect(b.keeper.problems()).toEqual([]);
     // Nothing of a key is in what is told.
     expect(JSON.stringify([a.events, b.events])).not.toMatch(/PRIVATE KEY|account's key/);
@@ -250,6 +250,62 @@ describe.skipIf(!openssl)("certificates of a pair", () => {
     expect(b.counter("received_total", "")).toBe(0);
   });
 
+  it("go to a node that refuses them no more, and are a problem to be told while it does so for minutes", async () => {
+    class MovedClock extends SystemClock {
+      by = 0;
+      override monotonic(): MonotonicMs {
+        return addTime(super.monotonic(), seconds(this.by));
+      }
+    }
+    const clock = new MovedClock();
+    const other = await startNode("b", { here: false, site: "renamed" });
+    const a = await startNode("a", { here: true, order: () => Promise.resolve(pemFor()), clock });
+    expect(a.peers.problem()).toBe("");
+    clock.by = 200;
+    await a.peers.upkeep();
+    expect(a.peers.problem()).toMatch(/^b: /);
+    other.peers.close();
+    // Not there is no refusal, and what was is not now.
+    clock.by = 300;
+    await a.peers.upkeep();
+    expect(a.peers.problem()).toBe("");
+    const b = await startNode("b", { here: false });
+    await a.peers.upkeep();
+    clock.by = 600;
+    await a.peers.upkeep();
+    expect([a.peers.problem(), b.peers.problem()]).toEqual(["", ""]);
+    expect(read("b")).toBe(read("a"));
+  });
+
+  it("and what failed go to a node of the version before as it reads them, and to the next one as that does", async () => {
+    const failing: Order = () => Promise.reject(new Error("rateLimited"));
+    const old: string[] = [];
+    const before = createTlsServer(
+      listenForNodes(await readSiteKeys(join(root, "site.yaml"), "keys", "b")),
+      (request, response) => {
+        let text = "";
+        request.on("data", (part: Buffer) => (text += part.toString()));
+        request.on("end", () => {
+          old.push(text);
+          const { version = 1 } = (text === "" ? {} : JSON.parse(text)) as { version?: number };
+          response.writeHead(version === 1 ? 200 : 400).end("{}");
+        });
+      },
+    );
+    await new Promise<void>((resolve) => before.listen(port, NODES.b, resolve));
+    const a = await startNode("a", { here: true, order: failing });
+    await vi.waitFor(() => expect(old.filter((text) => text !== "")).toHaveLength(1), patient);
+    expect(JSON.parse(old.at(-1) ?? "")).toMatchObject({ version: 1, claims: [] });
+    expect(old.at(-1)).not.toContain("troubles");
+    const ended = new Promise((resolve) => before.close(resolve));
+    before.closeAllConnections();
+    await ended;
+    const b = await startNode("b", { here: true, order: failing });
+    expect(b.told("acme.ordering")).toEqual([]);
+    expect((await b.keeper.state(["web"], false)).troubles["web"]).toMatchObject({ failures: 1, node: "a" });
+    expect(a.told("acme.peer_refused").filter(({ fields }) => fields["kind"] !== "message")).toEqual([]);
+  });
+
   it("stay as they are whatever else comes: cut off, too long, broken, older, another's, another service's", async () => {
     mkdirSync(join(root, "b/certificates"), { recursive: true });
     const own = pemFor();
@@ -276,7 +332,7 @@ describe.skipIf(!openssl)("certificates of a pair", () => {
     const attempts: string[] = [
       post(body.slice(0, 100), Buffer.byteLength(body)),
       post(body.slice(0, -20)),
-      post("x".repeat(2 * 1024 * 1024)),
+      post("x".repeat(5 * 1024 * 1024)),
       post("\u0000\u0001{"),
       post(state({ web: newer }, { node: "b" })),
       post(state({ web: newer }, { site: "another" })),
@@ -305,7 +361,6 @@ describe.skipIf(!openssl)("certificates of a pair", () => {
     const published: number[] = [];
     const keeper = new CertificateKeeper({
       clock,
-      site: "shop",
       node: "b",
       random: seededRandom(1),
       store: new DirectoryStore(join(root, "b")),
@@ -329,6 +384,7 @@ describe.skipIf(!openssl)("certificates of a pair", () => {
         challenges: names.map((name) => ({ kind: "tls-alpn-01", name, certificate: "c", key: "k" })),
         claims: [],
         ordering: [],
+        troubles: {},
       });
     await say(5, "shop.example", "another.example");
     expect(published).toEqual([1]);

@@ -21,7 +21,17 @@ import {
 import type { MetricSample } from "../../contracts/metrics.ts";
 import { type SiteKeys, dialNode, listenForNodes, nodeOf } from "../../linux/site-tls.ts";
 import type { PeerAnswer } from "./policy-peers.ts";
-import { PEER_STATE_BYTES, type PeerState, decodePeerState } from "./wire-peers.ts";
+import {
+  PEER_STATE_BYTES,
+  PEER_VERSION,
+  type PeerNews,
+  type PeerState,
+  type PeerVersion,
+  VERSION_HEADER,
+  decodePeerState,
+  encodePeerState,
+  versionWith,
+} from "./wire-peers.ts";
 
 export interface CertificatePeer {
   readonly node: string;
@@ -33,7 +43,7 @@ export interface CertificatePeer {
 /** The keeper's side: what there is to tell, and what becomes of what is told. */
 export interface PeerHost {
   /** `keys`: with certificates and accounts, not only with challenges. */
-  state(services: readonly string[], keys: boolean): Promise<PeerState>;
+  state(services: readonly string[], keys: boolean): Promise<PeerNews>;
   accept(from: CertificatePeer, state: PeerState): Promise<void>;
 }
 
@@ -51,6 +61,10 @@ export interface PeersOptions {
 interface Known extends CertificatePeer {
   /** When it has last answered a question; undefined before it has. */
   answeredAt: MonotonicMs | undefined;
+  /** What it reads, as far as it has said; it may be replaced by an older or newer program at any time. */
+  version: PeerVersion;
+  /** Since when, until when and why it and this node refuse each other; undefined where they do not. */
+  refused: { readonly since: MonotonicMs; readonly last: MonotonicMs; readonly reason: string } | undefined;
   /** It has not yet been told of the newest certificates. */
   behind: boolean;
   /** News go to one node one after the other, so that an older one never comes last; the next one says all. */
@@ -67,6 +81,10 @@ const RETRY = seconds(2);
 const CONNECTIONS = 32;
 /** Strangers must not fill the log. */
 const TELL_EVERY = seconds(10);
+/** Nodes that are reloaded or upgraded one after the other may refuse each other for a moment. */
+const APART_AFTER = seconds(180);
+/** A refusal is found again at every look; an older one says nothing of now. */
+const APART_FRESH = seconds(60);
 const PATH = "/v1/certificates";
 
 export const PEER_REFUSALS = ["tls", "too_many", "not_a_peer", "message"] as const;
@@ -85,8 +103,9 @@ export class CertificatePeers {
 
   constructor(options: PeersOptions) {
     this.#options = options;
-    const fresh = { answeredAt: undefined, behind: false, telling: Promise.resolve(), next: undefined };
-    this.#peers = options.peers.map((peer) => ({ ...peer, ...fresh }));
+    const fresh = { answeredAt: undefined, version: 1, refused: undefined, behind: false } as const;
+    const turn = { telling: Promise.resolve(), next: undefined };
+    this.#peers = options.peers.map((peer) => ({ ...peer, ...fresh, ...turn }));
   }
 
   /** Listens; tried again until it can. */
@@ -146,9 +165,18 @@ export class CertificatePeers {
     this.#server?.closeAllConnections();
   }
 
-  /** Why the others cannot ask this node; empty where they can. */
+  /** Why certificates do not go to the others, or not from them; empty where they do, or a node is just not there. */
   problem(): string {
-    return this.#problem;
+    if (this.#problem !== "") return this.#problem;
+    const now = this.#options.clock.monotonic();
+    const apart = this.#peers.flatMap(({ node, refused }) =>
+      refused !== undefined &&
+      timeSince(now, refused.since) >= APART_AFTER &&
+      timeSince(now, refused.last) < APART_FRESH
+        ? [`${node}: ${refused.reason}`]
+        : [],
+    );
+    return apart.join("; ");
   }
 
   // Asking and telling -----------------------------------------------------------------------------------
@@ -197,6 +225,7 @@ export class CertificatePeers {
       return undefined;
     }
     peer.answeredAt = this.#options.clock.monotonic();
+    peer.refused = undefined;
     return { node: peer.node, claims: state.claims, ordering: state.ordering };
   }
 
@@ -206,8 +235,13 @@ export class CertificatePeers {
     peer.behind = false;
     let failed: string | undefined;
     try {
-      const text = JSON.stringify(await this.#options.host.state(peer.services, keys));
-      const answer = await this.#exchange(peer, "POST", text);
+      const { host, site } = this.#options;
+      const news = await host.state(peer.services, keys);
+      const say = () => this.#exchange(peer, "POST", encodePeerState(news, site, peer.version));
+      const { version } = peer;
+      let answer = await say();
+      // An older program has taken its place, and refuses what it does not know.
+      if (!answer.ok && peer.version < version) answer = await say();
       if (!answer.ok) failed = answer.error;
     } catch (error) {
       failed = messageOf(error);
@@ -233,17 +267,19 @@ export class CertificatePeers {
           signal,
           headers: {
             host: "nines",
+            [VERSION_HEADER]: PEER_VERSION,
             ...(body === undefined
               ? {}
               : { "content-type": "application/json", "content-length": Buffer.byteLength(body) }),
           },
         },
         (response) => {
+          peer.version = versionWith(response.headers[VERSION_HEADER]);
+          const { statusCode = 0 } = response;
+          if (statusCode === 400 || statusCode === 403)
+            this.#apart(peer, `it refuses this node (status ${statusCode}), and its log says why`);
           readAll(response).then(
-            (text) =>
-              settle(
-                response.statusCode === 200 ? ok(text) : fail(`status ${response.statusCode ?? "none"}`),
-              ),
+            (text) => settle(statusCode === 200 ? ok(text) : fail(`status ${statusCode}`)),
             (error: unknown) => settle(fail(messageOf(error))),
           );
         },
@@ -251,8 +287,10 @@ export class CertificatePeers {
       outgoing.on("error", (error: NodeJS.ErrnoException) => {
         // Not being there is no news; another's certificate is.
         const absent = ["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "ECONNRESET", "ABORT_ERR"];
-        if (!absent.includes(error.code ?? "") && !this.#closed)
+        if (!absent.includes(error.code ?? "") && !this.#closed) {
           this.#refuse("tls", peer.node, error.message);
+          this.#apart(peer, error.message);
+        }
         settle(fail(messageOf(error)));
       });
       outgoing.end(body);
@@ -266,7 +304,11 @@ export class CertificatePeers {
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const end = (status: number, text = ""): void => {
       response
-        .writeHead(status, { connection: "close", "content-length": Buffer.byteLength(text) })
+        .writeHead(status, {
+          connection: "close",
+          "content-length": Buffer.byteLength(text),
+          [VERSION_HEADER]: PEER_VERSION,
+        })
         .end(text);
     };
     try {
@@ -280,7 +322,8 @@ export class CertificatePeers {
         this.#refuse("message", shown, "another request than the agreed ones");
         end(404);
       } else if (request.method === "GET") {
-        end(200, JSON.stringify(await this.#options.host.state(peer.services, true)));
+        const news = await this.#options.host.state(peer.services, true);
+        end(200, encodePeerState(news, this.#options.site, versionWith(request.headers[VERSION_HEADER])));
       } else {
         const state = this.#checked(peer, await readAll(request));
         if (state !== undefined) await this.#options.host.accept(peer, state);
@@ -304,7 +347,15 @@ export class CertificatePeers {
         : undefined;
     if (decoded.ok && wrong === undefined) return decoded.value;
     this.#refuse("message", peer.node, wrong ?? "");
+    this.#apart(peer, wrong ?? "");
     return undefined;
+  }
+
+  /** It is asked at every look until it answers well. */
+  #apart(peer: Known, reason: string): void {
+    const now = this.#options.clock.monotonic();
+    peer.answeredAt = undefined;
+    peer.refused = { since: peer.refused?.since ?? now, last: now, reason };
   }
 
   #refuse(kind: Refusal, node: string, reason: string): void {
@@ -348,7 +399,7 @@ async function readAll(message: IncomingMessage): Promise<string> {
   let length = 0;
   for await (const part of message as AsyncIterable<Buffer>) {
     length += part.length;
-    if (length > PEER_STATE_BYTES) throw new Error("a message of more than 1 MiB");
+    if (length > PEER_STATE_BYTES) throw new Error("a message of more than 4 MiB");
     parts.push(part);
   }
   return Buffer.concat(parts).toString("utf8");

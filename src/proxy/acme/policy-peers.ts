@@ -1,5 +1,5 @@
 /** Which of two nodes' certificates is used, and who of the nodes orders. */
-import type { Kept } from "./policy-renewal.ts";
+import { type Kept, type Wanted, ofAnother } from "./policy-renewal.ts";
 
 /** What another node said just now. */
 export interface PeerAnswer {
@@ -8,19 +8,25 @@ export interface PeerAnswer {
   readonly ordering: readonly string[];
 }
 
-/** Why an offered certificate is not taken; undefined where it is better than what there is. */
+/**
+ * Why an offered certificate is not taken; undefined where it is better than what there is: of the directory that is
+ * asked for before one of another, then the one that was ordered later, then the one that lasts longer.
+ */
 export function notTaken(
   offered: Kept,
   own: Kept | undefined,
-  names: readonly string[],
+  wanted: Pick<Wanted, "names" | "directory">,
   now: number,
 ): "names" | "ended" | "older" | undefined {
-  const covers = (kept: Kept): boolean => names.every((each) => kept.names.includes(each));
+  const covers = (kept: Kept): boolean => wanted.names.every((each) => kept.names.includes(each));
   if (!covers(offered)) return "names";
   if (offered.notAfter <= now) return "ended";
-  if (own === undefined || !covers(own)) return undefined;
-  const newer = offered.notAfter - own.notAfter || offered.notBefore - own.notBefore;
-  return newer > 0 ? undefined : "older";
+  if (own === undefined || !covers(own) || own.notAfter <= now) return undefined;
+  const better =
+    Number(ofAnother(own, wanted)) - Number(ofAnother(offered, wanted)) ||
+    offered.ordered - own.ordered ||
+    offered.notAfter - own.notAfter;
+  return better > 0 ? undefined : "older";
 }
 
 /**

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { seededRandom } from "../../base/random.ts";
+import { ip } from "../../base/addresses.ts";
 import { seconds } from "../../base/time.ts";
 import { SystemClock } from "../../base/system-clock.ts";
 import { VirtualClock } from "../../base/virtual-clock.ts";
@@ -10,8 +11,9 @@ import { acmeSchema } from "../../config/schema/tls.ts";
 import { makeCertificate, cleanUp, openssl } from "../testing/harness.ts";
 import type { Challenge } from "./messages.ts";
 import type { Order } from "./orders.ts";
+import { pairOf, settingsKey } from "./kept.ts";
 import { CertificateKeeper } from "./service.ts";
-import { DirectoryStore } from "./store.ts";
+import { DirectoryStore, accountName } from "./store.ts";
 
 const settings = acmeSchema.parse({ names: ["shop.example"], acceptTerms: true });
 let directory: string;
@@ -28,7 +30,6 @@ function keeperWith(order: Order) {
   const changed: string[] = [];
   const keeper = new CertificateKeeper({
     clock,
-    site: "shop",
     node: "a",
     random: seededRandom(1),
     store: new DirectoryStore(directory),
@@ -48,7 +49,7 @@ describe("certificates of a node", () => {
     const files = makeCertificate("shop.example");
     const pem = readFileSync(files.key, "utf8") + readFileSync(files.certificate, "utf8");
     const asked: unknown[] = [];
-    const { keeper, events, published, changed } = keeperWith(async (request, host) => {
+    const { keeper, clock, events, published, changed } = keeperWith(async (request, host) => {
       asked.push(request.account);
       const challenge = { kind: "http-01", token: "t", answer: "a" } as const;
       await host.publish(challenge);
@@ -64,10 +65,12 @@ describe("certificates of a node", () => {
     expect(changed).toEqual(["web"]);
     expect(events).toEqual(["acme.ordering", "acme.ordered"]);
     const file = join(directory, "certificates/web.pem");
-    expect(readFileSync(file, "utf8")).toBe(pem);
+    const ordered = `{"directory":"${settings.directory}","ordered":${clock.wall()}}`;
+    expect(readFileSync(file, "utf8")).toBe(`nines: ${ordered}\n${pem}`);
+    expect(pairOf(readFileSync(file, "utf8"))).toMatchObject({ names: ["shop.example"] });
     expect(statSync(file).mode & 0o777).toBe(0o600);
     expect(statSync(join(directory, "certificates")).mode & 0o777).toBe(0o700);
-    expect(readFileSync(join(directory, "accounts/acme-v02.api.letsencrypt.org.json"), "utf8")).toContain(
+    expect(readFileSync(join(directory, accountName(settings.directory)), "utf8")).toContain(
       "the account's key",
     );
     expect(keeper.problems()).toEqual([]);
@@ -99,6 +102,72 @@ describe("certificates of a node", () => {
     expect(orders).toBe(2);
     again.keeper.stop();
     void clock;
+  });
+
+  it.skipIf(!openssl)("are ordered anew where the site asks for another directory", async () => {
+    const directories: string[] = [];
+    const { keeper } = keeperWith((request) => {
+      directories.push(request.directory);
+      const files = makeCertificate("shop.example");
+      return Promise.resolve(readFileSync(files.key, "utf8") + readFileSync(files.certificate, "utf8"));
+    });
+    keeper.update([wish]);
+    await keeper.look();
+    const another = { ...wish, settings: { ...settings, directory: "https://another.example/dir" } };
+    keeper.update([another]);
+    await keeper.look();
+    await keeper.look();
+    expect(directories).toEqual([settings.directory, another.settings.directory]);
+    keeper.stop();
+    // After a restart it is still known.
+    const again = keeperWith(failing);
+    again.keeper.update([another]);
+    await again.keeper.look();
+    again.keeper.update([wish]);
+    await again.keeper.look();
+    expect(again.events).toEqual(["acme.ordering", "acme.failed"]);
+    again.keeper.stop();
+  });
+
+  it("are ordered at once where an operator has changed what is ordered, whatever failed before", async () => {
+    const { keeper, events } = keeperWith(failing);
+    keeper.update([wish]);
+    await keeper.look();
+    keeper.update([{ ...wish, settings: { ...settings, names: ["www.shop.example"] } }]);
+    await keeper.look();
+    expect(events).toEqual(["acme.ordering", "acme.failed", "acme.ordering", "acme.failed"]);
+    expect(keeper.samples().find(({ name }) => name.endsWith("certificate_failures"))?.value).toBe(1);
+    keeper.stop();
+  });
+
+  it("wait after another node's failures, too: the account is one", async () => {
+    const { keeper, clock, events } = keeperWith(failing);
+    keeper.update([{ ...wish, here: false }]);
+    await keeper.look();
+    const from = { node: "b", address: ip("127.0.0.3"), services: ["web"] };
+    const troubles = (of: string) => ({
+      web: { failures: 3, at: clock.wall() - 1000, reason: "rateLimited", of, node: "b" },
+    });
+    const nothing = { sequence: 1, certificates: {}, accounts: {}, challenges: [], claims: [], ordering: [] };
+    const news = { version: 2, site: "shop", node: "b", ...nothing } as const;
+    await keeper.accept(from, { ...news, troubles: troubles("of other settings") });
+    expect((await keeper.state(["web"], false)).troubles).toEqual({});
+    await keeper.accept(from, { ...news, troubles: troubles(settingsKey(settings)) });
+    expect(await keeper.state(["web"], false)).toMatchObject({
+      troubles: { web: { failures: 3, node: "b" } },
+    });
+    keeper.update([wish]);
+    await keeper.look();
+    expect(events).toEqual([]);
+    expect((await keeper.state(["web"], false)).claims).toEqual(["web"]);
+    clock.advance(seconds(8 * 60 * 1.25));
+    await keeper.look();
+    expect(events).toEqual(["acme.ordering", "acme.failed"]);
+    expect(await keeper.state(["web"], false)).toMatchObject({
+      claims: [],
+      troubles: { web: { failures: 4, node: "a" } },
+    });
+    keeper.stop();
   });
 
   it("are not ordered where the authority would not find the node; another node's may be put there", async () => {

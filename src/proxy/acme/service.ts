@@ -4,12 +4,21 @@ import type { Random } from "../../base/random.ts";
 import { type Clock, type MonotonicMs, type Timer, addTime, seconds } from "../../base/time.ts";
 import type { SecretReference } from "../../config/schema/common.ts";
 import type { MetricSample } from "../../contracts/metrics.ts";
-import { accountOf, keptOf, lostAccountOf, pairOf, troubleOf } from "./kept.ts";
+import {
+  accountOf,
+  keptOf,
+  lostAccountOf,
+  pairOf,
+  readAccount,
+  settingsKey,
+  troubleOf,
+  withOrigin,
+} from "./kept.ts";
 import type { Challenge } from "./messages.ts";
 import type { Order } from "./orders.ts";
 import type { CertificatePeer, CertificatePeers, PeerHost } from "./peers.ts";
 import { leftTo, notTaken } from "./policy-peers.ts";
-import { dueAt } from "./policy-renewal.ts";
+import { dueAt, ofAnother } from "./policy-renewal.ts";
 import {
   type CertificateProblem,
   type CertificateWish,
@@ -18,11 +27,10 @@ import {
   samplesOf,
 } from "./policy-report.ts";
 import { type AcmeStore, accountName, certificateName, troubleName } from "./store.ts";
-import type { PeerState } from "./wire-peers.ts";
+import { type PeerNews, type PeerState, REASON_CHARACTERS } from "./wire-peers.ts";
 
 export interface CertificateKeeperOptions {
   readonly clock: Clock;
-  readonly site: string;
   readonly node: string;
   readonly random: Random;
   readonly store: AcmeStore;
@@ -41,6 +49,8 @@ const LOOK_EVERY = seconds(10);
 const CHALLENGES_FOR = seconds(360);
 
 const ACCOUNT_LOST = /account.{0,60}(not exist|not found|deactivated|revoked)|(unknown|no) account/i;
+
+type Wish = Pick<CertificateWish, "service" | "settings">;
 
 /** Orders certificates, keeps them, renews them in time, and shares them with other nodes. One order at a time. */
 export class CertificateKeeper implements PeerHost {
@@ -107,9 +117,9 @@ export class CertificateKeeper implements PeerHost {
       if (this.#stopped) return;
       const known = this.#of(wish.service);
       try {
-        await this.#read(wish.service, known);
+        await this.#read(wish, known);
       } catch (error) {
-        this.#failed(wish.service, known, messageOf(error));
+        this.#failed(wish, known, messageOf(error));
         continue;
       }
       if (wish.here && this.#due(wish, known) && !(await this.#leave(wish.service)) && this.#due(wish, known))
@@ -117,7 +127,8 @@ export class CertificateKeeper implements PeerHost {
     }
   }
   #due({ settings }: CertificateWish, { kept, trouble, chance }: Known): boolean {
-    return dueAt(settings.names, kept, trouble, chance) <= this.#options.clock.wall();
+    const { clock, node } = this.#options;
+    return dueAt({ ...settings, node }, kept, trouble, chance) <= clock.wall();
   }
 
   /** Whether another node orders it. Asking brings what that node has. */
@@ -138,26 +149,36 @@ export class CertificateKeeper implements PeerHost {
     return known;
   }
 
-  async #read(service: string, known: Known): Promise<void> {
+  async #read({ service, settings }: Wish, known: Known): Promise<void> {
     const { store, changed } = this.#options;
     const first = known.text === undefined && known.trouble === undefined;
     if (first) known.trouble = troubleOf(await store.read(troubleName(service)));
+    if (known.trouble?.of !== undefined && known.trouble.of !== settingsKey(settings))
+      known.trouble = undefined;
     const text = await store.read(certificateName(service));
     if (text === known.text) return;
     known.text = text;
-    known.kept = text === undefined ? undefined : keptOf(text);
+    const kept = text === undefined ? undefined : keptOf(text);
+    // One that does not say where it is from is that of the directory that it is first seen with.
+    known.kept = kept && { ...kept, directory: kept.directory ?? settings.directory };
     if (text !== undefined) changed(service);
   }
 
-  async #order({ service, settings }: CertificateWish, known: Known): Promise<void> {
-    const { store, order, notice, secret } = this.#options;
+  async #order(wish: CertificateWish, known: Known): Promise<void> {
+    const { store, order, notice, secret, clock } = this.#options;
+    const { service, settings } = wish;
     const { directory, names, challenge, email } = settings;
-    const why = known.kept === undefined ? "there is none yet" : "it is to be renewed, or its names changed";
+    const why =
+      known.kept === undefined
+        ? "there is none yet"
+        : ofAnother(known.kept, settings)
+          ? `the one that is here is of ${known.kept.directory}`
+          : "it is to be renewed, or its names changed";
     notice("acme.ordering", { service, names, directory, reason: why });
     known.orders++;
     this.#ordering = service;
     try {
-      const account = accountOf(await store.read(accountName(directory)));
+      const account = accountOf(await readAccount(store, directory));
       const { externalAccount, authorities } = settings;
       const pem = await order(
         {
@@ -175,7 +196,7 @@ export class CertificateKeeper implements PeerHost {
           publish: (one) => this.#publish(() => this.#challenges.add(one)),
           withdraw: (one) => void this.#publish(() => this.#challenges.delete(one)),
           account: async (made) => {
-            const text = JSON.stringify({ ...made, made: this.#options.clock.wall() });
+            const text = JSON.stringify({ ...made, made: clock.wall() });
             await this.#serially(() => store.write(accountName(directory), text));
             void this.#peers?.tell(true);
           },
@@ -183,7 +204,9 @@ export class CertificateKeeper implements PeerHost {
       );
       const kept = keptOf(pem);
       if (kept === undefined) throw new OperationalError("MESSAGE_INVALID", "what came is no certificate");
-      await this.#serially(() => this.#keep(service, known, pem));
+      // Later than the one before, even where another node's clock is ahead.
+      const ordered = Math.max(clock.wall(), (known.kept?.ordered ?? 0) + 1);
+      await this.#serially(() => this.#keep(wish, known, withOrigin(pem, { directory, ordered })));
       const until = new Date(kept.notAfter).toISOString();
       notice("acme.ordered", { service, names, until, reason: "the authority signed it" });
       void this.#peers?.tell(true);
@@ -191,24 +214,29 @@ export class CertificateKeeper implements PeerHost {
       if (this.#stopped) return;
       known.failed++;
       const failures = (known.trouble?.failures ?? 0) + 1;
-      this.#failed(service, known, messageOf(error), failures);
-      await store.write(troubleName(service), JSON.stringify(known.trouble)).catch(() => undefined);
+      this.#failed(wish, known, messageOf(error), failures);
+      await this.#serially(() => this.#keepTrouble(service, known)).catch(() => undefined);
       // An authority that does not know the account (any more) gets a new one the next time.
       if (ACCOUNT_LOST.test(messageOf(error))) await this.#lose(directory).catch(() => undefined);
+      // The account is one: they wait as long.
+      void this.#peers?.tell(true);
     } finally {
       this.#ordering = undefined;
     }
   }
-  async #keep(service: string, known: Known, pem: string): Promise<void> {
-    const { store } = this.#options;
-    await store.write(certificateName(service), pem);
+  async #keep(wish: Wish, known: Known, text: string): Promise<void> {
+    const { service } = wish;
+    await this.#options.store.write(certificateName(service), text);
     known.trouble = undefined;
-    await store.write(troubleName(service), "{}");
-    await this.#read(service, known);
+    await this.#keepTrouble(service, known);
+    await this.#read(wish, known);
+  }
+  async #keepTrouble(service: string, { trouble }: Known): Promise<void> {
+    await this.#options.store.write(troubleName(service), JSON.stringify(trouble ?? {}));
   }
   async #lose(directory: string): Promise<void> {
     const { store } = this.#options;
-    const lost = accountOf(await store.read(accountName(directory)))?.url;
+    const lost = accountOf(await readAccount(store, directory))?.url;
     await this.#serially(() => store.write(accountName(directory), JSON.stringify({ lost })));
   }
   #serially<T>(task: () => Promise<T>): Promise<T> {
@@ -217,11 +245,16 @@ export class CertificateKeeper implements PeerHost {
     return done;
   }
 
-  #failed(service: string, known: Known, reason: string, failures = known.trouble?.failures ?? 0): void {
-    const { clock, notice } = this.#options;
+  #failed(
+    { service, settings }: Wish,
+    known: Known,
+    reason: string,
+    failures = known.trouble?.failures ?? 0,
+  ): void {
+    const { clock, node, notice } = this.#options;
     if (failures > 0 || known.trouble?.reason !== reason)
       notice("acme.failed", { service, reason, failures });
-    known.trouble = { failures, at: clock.wall(), reason };
+    known.trouble = { failures, at: clock.wall(), reason, of: settingsKey(settings), node };
   }
 
   /** To the own workers at once; settles when the other nodes have heard it, too, or do not answer. */
@@ -243,26 +276,37 @@ export class CertificateKeeper implements PeerHost {
 
   // The other nodes --------------------------------------------------------------------------------------
 
-  async state(services: readonly string[], keys: boolean): Promise<PeerState> {
-    const { store, site, node } = this.#options;
+  async state(services: readonly string[], keys: boolean): Promise<PeerNews> {
+    const { store, node } = this.#options;
     const wishes = this.#wishes.filter(({ service }) => services.includes(service));
     const certificates: Record<string, string> = {};
-    const accounts: PeerState["accounts"] = {};
+    const accounts: PeerNews["accounts"] = {};
+    const troubles: PeerNews["troubles"] = {};
     for (const { service, settings } of keys ? wishes : []) {
       const pem = await store.read(certificateName(service));
       if (pem !== undefined && pairOf(pem) !== undefined) certificates[service] = pem;
-      const account = accountOf(await store.read(accountName(settings.directory)));
+      const account = accountOf(await readAccount(store, settings.directory));
       if (account !== undefined) accounts[settings.directory] = account;
     }
+    for (const { service } of wishes) {
+      const { trouble } = this.#of(service);
+      if (trouble?.of === undefined || trouble.failures === 0) continue;
+      const { failures, at, of } = trouble;
+      const reason = trouble.reason.slice(0, REASON_CHARACTERS);
+      troubles[service] = { failures, at, reason, of, node: trouble.node ?? node };
+    }
     // Who has failed leaves it to whoever comes next, and takes it up again when it is due.
-    const claims = wishes.filter(({ here, service }) => here && !this.#of(service).trouble?.failures);
+    const failed = (service: string): boolean => {
+      const { trouble } = this.#of(service);
+      return trouble !== undefined && trouble.failures > 0 && (trouble.node ?? node) === node;
+    };
+    const claims = wishes.filter(({ here, service }) => here && !failed(service));
     return {
-      version: 1,
-      site,
       node,
       sequence: ++this.#sequence,
       certificates,
       accounts,
+      troubles,
       challenges: [...this.#challenges],
       claims: claims.map(({ service }) => service),
       ordering: wishes.flatMap(({ service }) => (service === this.#ordering ? [service] : [])),
@@ -275,9 +319,12 @@ export class CertificateKeeper implements PeerHost {
       if (this.#stopped) return;
       const wishes = this.#wishes.filter(({ service }) => from.services.includes(service));
       this.#takeChallenges(from.node, state, new Set(wishes.flatMap(({ settings }) => settings.names)));
-      for (const { service, settings } of wishes) {
+      for (const wish of wishes) {
+        const { service, settings } = wish;
         const pem = state.certificates[service];
-        if (pem !== undefined) await this.#take(from.node, service, settings.names, pem);
+        if (pem !== undefined) await this.#take(from.node, wish, pem);
+        const trouble = state.troubles[service];
+        if (trouble !== undefined) await this.#takeTrouble(wish, trouble);
         const account = state.accounts[settings.directory];
         if (account !== undefined) await this.#takeAccount(settings.directory, account);
       }
@@ -292,24 +339,36 @@ export class CertificateKeeper implements PeerHost {
     this.#theirs.set(from, { challenges: taken, until, sequence });
     if (taken.length > 0 || (before?.challenges.length ?? 0) > 0) this.#show();
   }
-  async #take(from: string, service: string, names: readonly string[], pem: string): Promise<void> {
+  async #take(from: string, wish: Wish, text: string): Promise<void> {
     const { clock, notice } = this.#options;
+    const { service, settings } = wish;
     const known = this.#of(service);
-    await this.#read(service, known);
-    const offered = pairOf(pem);
-    const why = offered === undefined ? "broken" : notTaken(offered, known.kept, names, clock.wall());
+    await this.#read(wish, known);
+    const offered = pairOf(text);
+    const why = offered === undefined ? "broken" : notTaken(offered, known.kept, settings, clock.wall());
     if (offered === undefined || why === "broken") {
       notice("acme.refused", { service, from, reason: "it is no certificate with its key" });
     } else if (why === undefined) {
-      await this.#keep(service, known, pem);
+      await this.#keep(wish, known, text);
       known.received++;
       const until = new Date(offered.notAfter).toISOString();
       notice("acme.received", { service, from, until, reason: "newer than what was here" });
     }
   }
+  async #takeTrouble(wish: Wish, offered: PeerNews["troubles"][string]): Promise<void> {
+    if (offered.of !== settingsKey(wish.settings)) return;
+    const known = this.#of(wish.service);
+    await this.#read(wish, known);
+    // What comes late, of before the certificate that is here, is over.
+    if (offered.at <= (known.kept?.ordered ?? 0) || offered.failures <= (known.trouble?.failures ?? 0))
+      return;
+    // A clock that is ahead adds no time to wait.
+    known.trouble = { ...offered, at: Math.min(offered.at, this.#options.clock.wall()) };
+    await this.#keepTrouble(wish.service, known);
+  }
   async #takeAccount(directory: string, offered: PeerState["accounts"][string]): Promise<void> {
     const { store } = this.#options;
-    const text = await store.read(accountName(directory));
+    const text = await readAccount(store, directory);
     const own = accountOf(text);
     if (offered.url === lostAccountOf(text) || (own !== undefined && own.made >= offered.made)) return;
     await store.write(accountName(directory), JSON.stringify(offered));

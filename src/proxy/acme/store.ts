@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { chmod, mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { OperationalError, messageOf } from "../../base/errors.ts";
@@ -14,9 +15,12 @@ export interface AcmeStore {
 export const certificateName = (service: string): string => `certificates/${service}.pem`;
 /** What went wrong with the last orders. */
 export const troubleName = (service: string): string => `certificates/${service}.json`;
-/** One account for each authority. */
+const hostOf = (directory: string): string => new URL(directory).host.replaceAll(/[^a-zA-Z0-9.-]/g, "_");
+/** One account for each directory; a host may have several. */
 export const accountName = (directory: string): string =>
-  `accounts/${new URL(directory).host.replaceAll(/[^a-zA-Z0-9.-]/g, "_")}.json`;
+  `accounts/${hostOf(directory)}-${createHash("sha256").update(directory).digest("hex").slice(0, 8)}.json`;
+/** As earlier versions named it, whichever directory of the host it was of. */
+export const oldAccountName = (directory: string): string => `accounts/${hostOf(directory)}.json`;
 
 /** Files that only their owner may read, each replaced as a whole. */
 export class DirectoryStore implements AcmeStore {

@@ -1,9 +1,15 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { PEER_STATE_BYTES, type PeerState, decodePeerState } from "./wire-peers.ts";
+import {
+  PEER_STATE_BYTES,
+  type PeerState,
+  decodePeerState,
+  encodePeerState,
+  versionWith,
+} from "./wire-peers.ts";
 
 const state: PeerState = {
-  version: 1,
+  version: 2,
   site: "shop",
   node: "a",
   sequence: 7,
@@ -15,6 +21,7 @@ const state: PeerState = {
   ],
   claims: ["web"],
   ordering: [],
+  troubles: { web: { failures: 2, at: 5, reason: "rateLimited", of: "0123456789abcdef", node: "a" } },
 };
 
 describe("what nodes tell each other of certificates", () => {
@@ -22,8 +29,21 @@ describe("what nodes tell each other of certificates", () => {
     expect(decodePeerState(JSON.stringify(state))).toEqual({ ok: true, value: state });
   });
 
+  it("is what a node reads that was not upgraded: the first version has nothing but what it knows", () => {
+    const { version: _, site, ...news } = state;
+    expect(JSON.parse(encodePeerState(news, site, 2))).toEqual(state);
+    const { troubles, ...first } = state;
+    expect(JSON.parse(encodePeerState(news, site, 1))).toEqual({ ...first, version: 1 });
+    expect(decodePeerState(encodePeerState(news, site, 1))).toEqual({
+      ok: true,
+      value: { ...state, version: 1, troubles: {} },
+    });
+    expect(Object.keys(troubles)).toEqual(["web"]);
+    expect([undefined, "1", "2", "3", "x"].map(versionWith)).toEqual([1, 1, 2, 2, 1]);
+  });
+
   it.each<[string, (value: Record<string, unknown>) => unknown]>([
-    ["another version", (value) => ({ ...value, version: 2 })],
+    ["another version", (value) => ({ ...value, version: 3 })],
     ["a field nobody knows", (value) => ({ ...value, more: 1 })],
     ["a field missing", (value) => ({ ...value, claims: undefined })],
     [
@@ -52,12 +72,19 @@ describe("what nodes tell each other of certificates", () => {
     expect(JSON.stringify(decoded)).not.toMatch(/secret|account's key/);
   });
 
+  it("holds as many certificates as services may share, long ones, too", () => {
+    const certificates = Object.fromEntries(
+      Array.from({ length: 256 }, (_, i) => [`s${i}`, "x".repeat(15_000)]),
+    );
+    expect(decodePeerState(JSON.stringify({ ...state, certificates })).ok).toBe(true);
+  });
+
   it("is refused where it is cut off anywhere, or too long", () => {
     const whole = JSON.stringify(state);
     for (let end = 0; end < whole.length; end++) expect(decodePeerState(whole.slice(0, end)).ok).toBe(false);
     expect(decodePeerState(" ".repeat(PEER_STATE_BYTES) + whole)).toEqual({
       ok: false,
-      error: "it is longer than 1 MiB",
+      error: "it is longer than 4 MiB",
     });
   });
 

@@ -4,11 +4,19 @@
  */
 import { z } from "zod";
 import { type Result, fail, ok } from "../../base/result.ts";
+import { SHARED_CERTIFICATES } from "../../config/schema/tls.ts";
 
-/** The longest message that is read. A key and its chain are about 6 KiB, a proof 2 KiB. */
-export const PEER_STATE_BYTES = 1024 * 1024;
+const SERVICES = SHARED_CERTIFICATES;
 const PEM_CHARACTERS = 64 * 1024;
-const SERVICES = 256;
+/** The longest message that is read: all services, each with 16 KiB. A key and its chain are about 6, a proof is 2. */
+export const PEER_STATE_BYTES = SERVICES * 16 * 1024;
+/** What an authority says of an order that failed is cut to this. */
+export const REASON_CHARACTERS = 500;
+
+/** What this program reads, told in the header `VERSION_HEADER` of every question and answer. */
+export const PEER_VERSION = 2;
+export const VERSION_HEADER = "nines-certificates";
+export type PeerVersion = 1 | 2;
 
 const name = z.string().min(1).max(253);
 const pem = z.string().min(1).max(PEM_CHARACTERS);
@@ -20,7 +28,7 @@ const few = <T extends z.ZodType>(value: T) =>
   z.record(name, value).refine((all) => Object.keys(all).length <= SERVICES, "too many entries");
 
 const peerState = z.strictObject({
-  version: z.literal(1),
+  version: z.literal([1, 2]),
   site: name,
   node: name,
   /** Grows with each message of a node: an answer that was overtaken by news brings no challenge back. */
@@ -47,13 +55,35 @@ const peerState = z.strictObject({
   claims: z.array(name).max(SERVICES),
   /** Services whose certificate it orders at this moment. */
   ordering: z.array(name).max(SERVICES),
+  /** Since version 2. By service: orders that failed in a row, at whatever node: the account is one. */
+  troubles: few(
+    z.strictObject({
+      failures: z.number().int().min(1),
+      /** Milliseconds since 1970. */
+      at: z.number().min(0),
+      reason: z.string().max(REASON_CHARACTERS),
+      of: z.string().max(64),
+      node: name,
+    }),
+  ).default({}),
 });
 
 export type PeerState = z.output<typeof peerState>;
+/** What a node has to say; the site and the version are those of whoever carries it. */
+export type PeerNews = Omit<PeerState, "version" | "site">;
+
+/** For a peer that reads `version`: one that reads 1 refuses what came later. */
+export function encodePeerState(news: PeerNews, site: string, version: PeerVersion): string {
+  const { troubles, ...first } = news;
+  return JSON.stringify({ version, site, ...first, ...(version === 1 ? {} : { troubles }) });
+}
+
+/** What both sides read, by what the other one says of itself; who says nothing reads 1. */
+export const versionWith = (theirs: unknown): PeerVersion => (Number(theirs) >= 2 ? 2 : 1);
 
 /** Never throws, and says nothing of what is inside: it holds keys. */
 export function decodePeerState(text: string): Result<PeerState> {
-  if (text.length > PEER_STATE_BYTES) return fail("it is longer than 1 MiB");
+  if (text.length > PEER_STATE_BYTES) return fail("it is longer than 4 MiB");
   let value: unknown;
   try {
     value = JSON.parse(text);

@@ -66,12 +66,24 @@ describe("when an answer is stapled and asked for again", () => {
     expect(holds(kept, -300_001)).toBe(false);
   });
   it("at half of its life, spread, and later after each failure, at most an hour", () => {
-    expect(askAt(undefined, undefined, 0.5)).toBe(0);
-    expect(askAt(kept, undefined, 0)).toBe(50 * HOUR);
-    expect(askAt(kept, undefined, 1)).toBe(60 * HOUR);
-    expect(askAt(undefined, { failures: 1, at: 1000 }, 0)).toBe(61_000);
-    expect(askAt(undefined, { failures: 3, at: 0 }, 0)).toBe(240_000);
-    expect(askAt(undefined, { failures: 90, at: 0 }, 0)).toBe(HOUR);
+    expect(askAt(undefined, undefined, undefined, 0.5)).toBe(0);
+    expect(askAt(kept, undefined, undefined, 0)).toBe(50 * HOUR);
+    expect(askAt(kept, undefined, undefined, 1)).toBe(60 * HOUR);
+    expect(askAt(undefined, undefined, { failures: 1, at: 1000 }, 0)).toBe(61_000);
+    expect(askAt(undefined, undefined, { failures: 3, at: 0 }, 0)).toBe(240_000);
+    expect(askAt(undefined, undefined, { failures: 90, at: 0 }, 0)).toBe(HOUR);
+  });
+
+  it("is asked for again a quarter of what is left later, an hour at least, where half of its life had passed", () => {
+    expect(askAt(kept, 1 * HOUR, undefined, 0)).toBe(50 * HOUR);
+    expect(askAt(kept, 60 * HOUR, undefined, 0)).toBe(70 * HOUR);
+    expect(askAt(kept, 97 * HOUR, undefined, 0)).toBe(98 * HOUR);
+    expect(askAt(kept, 60 * HOUR, { failures: 1, at: 70 * HOUR }, 0)).toBe(70 * HOUR + 60_000);
+  });
+
+  it("is asked for again before it ends, and never more than once a minute", () => {
+    expect(askAt(kept, 99 * HOUR, undefined, 0)).toBe(99.5 * HOUR);
+    expect(askAt(kept, 100 * HOUR - 30_000, undefined, 0)).toBe(100 * HOUR + 30_000);
   });
 });
 

@@ -30,6 +30,8 @@ interface Known {
   readonly url: string;
   readonly chance: number;
   kept: Validity | undefined;
+  /** When this process got what is kept, as wall time. */
+  asked: number | undefined;
   trouble: { failures: number; at: number } | undefined;
 }
 
@@ -94,7 +96,7 @@ export class StapleKeeper {
     for (const name of this.#known.keys()) if (!names.has(name)) this.#known.delete(name);
     await this.#tidy(names);
     for (const [name, known] of this.#known) {
-      const due = askAt(known.kept, known.trouble, known.chance);
+      const due = askAt(known.kept, known.asked, known.trouble, known.chance);
       if (!this.#stopped && due <= this.#options.clock.wall()) await this.#fetch(name, known);
     }
   }
@@ -117,8 +119,9 @@ export class StapleKeeper {
     const name = stapleName(issued.value.certificate);
     if (!this.#known.has(name)) {
       const chance = this.#options.random.next();
-      const known = { service, issued: issued.value, url, chance, kept: undefined, trouble: undefined };
-      this.#known.set(name, { ...known, kept: await this.#kept(name, issued.value) });
+      const kept = await this.#kept(name, issued.value);
+      const known = { service, issued: issued.value, url, chance, kept };
+      this.#known.set(name, { ...known, asked: undefined, trouble: undefined });
     }
     return name;
   }
@@ -152,6 +155,7 @@ export class StapleKeeper {
       if (!checked.ok) throw new OperationalError("MESSAGE_INVALID", `${url}: ${checked.error}`);
       await this.#write(name, bytes);
       known.kept = checked.value;
+      known.asked = clock.wall();
       known.trouble = undefined;
       count.fetched++;
       const until = new Date(checked.value.nextUpdate).toISOString();

@@ -196,6 +196,26 @@ describe.skipIf(!openssl)("an OCSP response from the responder", () => {
     expect(readdirSync(directory)).toEqual([]);
   });
 
+  it("that stays the same past half of its life is not asked for at every look", async () => {
+    const authority = new Authority(await freePort());
+    const { certificate } = authority.issue("shop.example");
+    const answer = authority.respond(certificate, 24);
+    let asked = 0;
+    const { keeper, clock, counts } = keeperOf(join(authority.directory, "ocsp"), () => {
+      asked++;
+      return Promise.resolve(answer);
+    });
+    keeper.update([{ service: "web", files: [certificate] }]);
+    await keeper.look();
+    clock.by = 13 * HOUR;
+    for (const _ of [1, 2, 3]) await keeper.look();
+    expect(asked).toBe(2);
+    clock.by = 16 * HOUR;
+    await keeper.look();
+    expect(asked).toBe(3);
+    expect(counts()).toMatchObject({ fetched: 3, failed: 0 });
+  });
+
   it("is fetched over TLS where the certificate says so, of a responder that its issuer vouches for", async () => {
     const port = await freePort();
     const authority = new Authority(port, false, `https://localhost:${port}/`);
