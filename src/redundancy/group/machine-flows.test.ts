@@ -130,6 +130,31 @@ describe("a hand-over", () => {
   });
 });
 
+describe("what is heard while the connections of a hand-over are acknowledged", () => {
+  const begun = (): Bench => {
+    const bench = new Bench().active();
+    bench.flows(synced);
+    bench.peer("backup");
+    bench.send({ type: "switchover", id: 7 });
+    return bench;
+  };
+  it("is no taker's: a lower one is answered", () => {
+    const bench = begun();
+    expect(types(bench.hear(100))).toEqual(["advertise", "hold", "announce", "count"]);
+    expect(bench.state).toMatchObject({ name: "active", handover: { kind: "giving", offered: false } });
+  });
+  it("is followed where it is better, with the connections sent first", () => {
+    const bench = begun();
+    bench.peer("active", 120);
+    const [flush] = bench.hear(120);
+    if (flush?.type !== "flush") throw new Error("no flush");
+    expect(bench.state.name).toBe("active");
+    const after = bench.send({ type: "flushed", id: flush.id });
+    expect(after.find((e) => e.type === "result")).toMatchObject({ id: 7, ok: false });
+    expect(bench.state).toMatchObject({ name: "backup", handover: { kind: "none" } });
+  });
+});
+
 describe("a takeover while connections are arriving", () => {
   const takeOver = (change: Partial<RouterPlan> = {}): Bench => {
     const bench = new Bench(change);

@@ -214,6 +214,7 @@ export class Turn {
     });
     this.settle("another node took over");
     this.#left("backup", reason);
+    if (this.#state.stopping) this.shutDown("stopped");
   }
 
   /** The node that was offered the addresses is heard as Active. */

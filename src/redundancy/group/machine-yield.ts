@@ -17,7 +17,7 @@ export function yieldsLater(turn: Turn, event: Advertisement): boolean {
   const within = flushTime(state, plan);
   const [to] = knownNodes(state, node);
   const link = state.links[event.index];
-  if (state.name !== "active" || state.handover.kind !== "none" || state.gated) return false;
+  if (state.name !== "active" || state.gated) return false;
   if (within === undefined || to === undefined || link?.source === undefined) return false;
   const order =
     event.priority - effectivePriority(plan, state.failing) || compareIp(event.source, link.source);

@@ -19,7 +19,9 @@ import {
   beginSwitchover,
   flushed,
   giveUpHandover,
+  handoverRole,
   healthierPeer,
+  releasedByGiver,
   offerAgain,
   tryToGive,
 } from "./machine-handover.ts";
@@ -147,16 +149,15 @@ function tiedElsewhere(turn: Turn, event: Extract<GroupEvent, { type: "advertise
 
 function onAdvertisement(turn: Turn, event: Extract<GroupEvent, { type: "advertisement" }>): void {
   const link = turn.state.links[event.index];
-  if (!link?.up || tiedElsewhere(turn, event) || yieldsLater(turn, event)) return;
+  if (!link?.up) return;
+  const elects = handoverRole(turn, event) === undefined;
+  if (elects && (tiedElsewhere(turn, event) || yieldsLater(turn, event))) return;
   hear(turn, event);
 }
 function hear(turn: Turn, event: Extract<GroupEvent, { type: "advertisement" }>): void {
-  const { handover, name } = turn.state;
+  const { name } = turn.state;
   const { source, priority, interval } = event;
-  // A hand-over past its deadline is over, even where a stall kept its timer from saying so.
-  const current = turn.context.now < turn.state.deadlines.handover;
-  const known = handover.kind === "giving" || handover.kind === "taking" ? handover.kind : undefined;
-  const mode = current ? known : undefined;
+  const mode = handoverRole(turn, event);
   turn.one(event.index, { type: "advertisement", source, priority, interval, handover: mode });
   if (name === "backup" && priority === 0)
     turn.state.links.forEach((_, index) => {
@@ -164,7 +165,7 @@ function hear(turn: Turn, event: Extract<GroupEvent, { type: "advertisement" }>)
     });
   if (name === "active" && turn.state.links[event.index]?.vrrp.name === "backup") {
     const last = turn.lastReason;
-    if (mode === "giving" && priority > 0) turn.given(last);
+    if (mode === "giving") turn.given(last);
     else turn.lost(last, event.index);
     evaluate(turn);
   }
@@ -259,6 +260,7 @@ export function stepGroup(state: GroupState, event: GroupEvent, context: GroupCo
       break;
     case "peer":
       turn.heardPeer(event.node, event.peer);
+      releasedByGiver(turn, event.node);
       break;
     case "message":
       answerMessage(turn, event.from, event.message);

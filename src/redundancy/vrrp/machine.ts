@@ -71,7 +71,7 @@ export type VrrpEvent =
       readonly source: IpAddress;
       readonly priority: number;
       readonly interval: DurationMs;
-      /** A hand-over is under way, in which advertisements of the other node count differently. */
+      /** Of the other node of a hand-over under way: the giver's, heard by the taker, or the taker's. */
       readonly handover?: "taking" | "giving" | undefined;
     }
   /** Some deadline has passed. Every packet that arrived before has been delivered. */
