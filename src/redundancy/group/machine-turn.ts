@@ -269,10 +269,9 @@ export class Turn {
 
   /** Release to routers that are no nodes of this site: priority 0, and their skew time. */
   releaseToForeign(reason: string): void {
-    this.all({ type: "shutdown", reason });
+    this.state.links.forEach((_, index) => this.push({ type: "advertise", index, priority: 0 }));
     this.push({ type: "count", counter: "releases" });
-    this.all({ type: "start" });
-    this.state.links.forEach((link, i) => this.patchLink(i, { vrrp: { ...link.vrrp, yielded: true } }));
+    this.all({ type: "yield", reason, keep: true });
     this.#left("backup", reason);
   }
 

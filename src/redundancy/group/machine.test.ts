@@ -441,6 +441,21 @@ describe("switchover, make before break", () => {
     expect(effects.at(-1)).toEqual({ type: "result", id: 1, ok: true });
     expect(bench.state.name).toBe("backup");
   });
+  it("releases to them as the owner, too, and is Backup on every link until they are silent", () => {
+    const nodes = [{ node: "lb1", address: ip("10.9.0.2"), priority: 255 }];
+    const bench = new Bench({ nodes, priority: 255 }, 2);
+    expect(bench.state.name).toBe("active");
+    bench.send({ type: "switchover", id: 1 });
+    expect(bench.state.name).toBe("backup");
+    expect(bench.state.links.map(({ vrrp }) => vrrp.name)).toEqual(["backup", "backup"]);
+    for (let i = 0; i < 10; i++) {
+      bench.after(100);
+      bench.hear(100);
+    }
+    expect(bench.state.name).toBe("backup");
+    bench.after(400);
+    expect(bench.state.name).toBe("active");
+  });
   it("stops by handing over, else with priority 0", () => {
     const bench = new Bench().active();
     bench.peer({ priority: 90 });
@@ -549,6 +564,25 @@ describe("restart and reload", () => {
     bench.send({ type: "start", resume: true });
     bench.after(133);
     expect(bench.state.name).toBe("active");
+  });
+  it("keeps its short patience when something lowers it meanwhile", () => {
+    const resumed = new Bench();
+    resumed.state = initialGroup({ now: resumed.now, plan: resumed.plan, node: "lb1" }, 0);
+    resumed.send({ type: "link", index: 0, up: true, reason: "up", source: own(0) });
+    resumed.send({ type: "start", resume: true });
+    resumed.at(0);
+    resumed.send({ type: "track", name: "script x", good: false, reason: "exit 1" });
+    resumed.after(135);
+    expect(resumed.state.name).toBe("active");
+  });
+  it("takes over after the skew time of a release that one link heard, though something lowers it", () => {
+    const released = new Bench({}, 2);
+    released.hear(110, 0);
+    released.hear(110, 1);
+    released.hear(0, 0);
+    released.send({ type: "track", name: "script x", good: false, reason: "exit 1" });
+    released.after(74);
+    expect(released.state.name).toBe("active");
   });
   it("changes a priority without a change of state", () => {
     const bench = new Bench().active();
