@@ -40,8 +40,8 @@ const plan = (change: Partial<RouterPlan> = {}): RouterPlan => ({
   flows: { handover: ms(2000), takeover: ms(1000), otherwise: "promote" },
   ...change,
 });
-const synced: FlowsState = { synced: ["lb2"], arriving: false };
-const arriving: FlowsState = { synced: [], arriving: true };
+const synced: FlowsState = { synced: ["lb2"], arriving: [] };
+const arriving: FlowsState = { synced: [], arriving: ["lb2"] };
 
 class Bench {
   now = instant(0);
@@ -84,9 +84,9 @@ class Bench {
       interval: ms(100),
     });
   }
-  peer(state: RouterState, priority = 100): void {
-    const peer = { at: this.now, state, priority, eligible: true, life: 1, claims: 0 };
-    this.send({ type: "peer", node: "lb2", peer });
+  peer(state: RouterState, priority = 100, node = "lb2", claims = 0): void {
+    const peer = { at: this.now, state, priority, eligible: true, life: 1, claims };
+    this.send({ type: "peer", node, peer });
   }
   flows(flows: FlowsState | undefined): GroupEffect[] {
     return this.send({ type: "flows", flows });
@@ -171,6 +171,18 @@ describe("a takeover while connections are arriving", () => {
     expect(types(bench.flows(synced))).toEqual(["tell", "hold", "announce", "hook"]);
     expect(bench.waiting).toBeUndefined();
   });
+  it("waits for no node that never was Active", () => {
+    const bench = new Bench();
+    bench.peer("active");
+    bench.peer("backup", 90, "lb3");
+    bench.flows({ synced: ["lb2"], arriving: ["lb3"] });
+    expect(types(bench.until(700))).toContain("hold");
+    const before = new Bench();
+    before.peer("backup", 90, "lb3", 1);
+    before.flows({ synced: ["lb2"], arriving: ["lb3"] });
+    expect(types(before.until(700))).not.toContain("hold");
+    expect(types(before.flows({ synced: ["lb2", "lb3"], arriving: [] }))).toContain("hold");
+  });
   it("promotes without them after the deadline, or waits on where the site says so", () => {
     const bench = takeOver();
     expect(types(bench.until(3000))).toContain("hold");
@@ -230,7 +242,7 @@ describe("two Actives that meet again", () => {
   it("the one that gives way sends its connections first", () => {
     const bench = new Bench().active();
     bench.peer("active", 120);
-    bench.flows({ synced: [], arriving: false });
+    bench.flows({ synced: [], arriving: [] });
     const heard = bench.hear(120);
     expect(types(heard)).toEqual(["flush"]);
     expect(bench.state.name).toBe("active");
@@ -249,11 +261,56 @@ describe("two Actives that meet again", () => {
     expect(types(bench.until(3001))).toContain("release");
     expect(bench.state.name).toBe("backup");
   });
+  const flushes = (effects: readonly GroupEffect[]) =>
+    effects.flatMap((e) => (e.type === "flush" ? [e] : []));
+  it("the one that gives way sends them to the Active that it hears, not to whoever said hello once", () => {
+    const bench = new Bench().active();
+    bench.flows(synced);
+    bench.peer("backup", 90, "lb0");
+    bench.peer("active", 115, "lb3");
+    bench.peer("active", 120, "lb2");
+    expect(flushes(bench.hear(120)).map(({ to }) => to)).toEqual(["lb2"]);
+  });
+  it("and to every node that is there where none has said that it is Active", () => {
+    const bench = new Bench().active();
+    bench.flows(synced);
+    bench.peer("active", 120, "lb9");
+    bench.until(bench.now + 5000);
+    bench.peer("backup", 120, "lb2");
+    bench.peer("backup", 90, "lb3");
+    const sent = flushes(bench.hear(120));
+    expect(sent.map(({ to }) => to)).toEqual(["lb2", "lb3"]);
+    const [id] = sent.map((flush) => flush.id);
+    if (id === undefined) throw new Error("no flush");
+    bench.send({ type: "flushed", id });
+    expect(bench.state.name).toBe("active");
+    bench.send({ type: "flushed", id });
+    expect(bench.state.name).toBe("backup");
+  });
+  it("the one that gives way waits for nobody where no other node is there any more", () => {
+    const bench = new Bench().active();
+    bench.flows(synced);
+    bench.peer("backup");
+    bench.until(bench.now + 5000);
+    expect(types(bench.hear(120))).toContain("release");
+  });
+  it("the one that stays waits for no node that is long gone, nor for one that never was Active", () => {
+    const bench = new Bench().active();
+    bench.flows({ synced: ["lb2"], arriving: [] });
+    bench.peer("active", 90, "lb9");
+    bench.until(bench.now + 5000);
+    bench.peer("backup", 80, "lb3");
+    bench.peer("active");
+    expect(types(bench.hear(100))).toContain("announce");
+    // One that was Active, and gave way.
+    bench.peer("backup", 80, "lb3", 1);
+    expect(bench.state.healing).toBe("lb3 was Active, too, and gave way");
+  });
   it("the one that stays announces when it has the other's connections, or after a while", () => {
     for (const late of [false, true]) {
       const bench = new Bench().active();
       bench.peer("active");
-      bench.flows({ synced: [], arriving: false });
+      bench.flows({ synced: [], arriving: [] });
       expect(types(bench.hear(100))).not.toContain("announce");
       const then = late ? bench.until(3001) : bench.flows(synced);
       expect(types(then)).toContain("announce");

@@ -9,22 +9,39 @@
  * the Active serves on.
  */
 import type { RouterPlan } from "../../contracts/redundancy.ts";
-import { type GroupContext, type GroupState, PEER_FRESH, effectivePriority } from "./machine-state.ts";
+import {
+  type GroupContext,
+  type GroupState,
+  PEER_FRESH,
+  type Peer,
+  effectivePriority,
+} from "./machine-state.ts";
 
-/** The other nodes that have ever said hello: those run this program. */
-export const knownNodes = (state: GroupState, node: string): string[] =>
-  Object.keys(state.peers).filter((name) => name !== node);
+/** The other nodes that said hello a moment ago: those run this program, and live. */
+export const freshPeers = (state: GroupState, { node, now }: GroupContext): [string, Peer][] =>
+  Object.entries(state.peers).filter(([name, { at }]) => name !== node && now - at < PEER_FRESH);
 
-/** A node that runs this program and whose connections are not all here. */
-export const unsynced = (state: GroupState, node: string): string | undefined =>
-  knownNodes(state, node).find((name) => state.flows?.synced.includes(name) !== true);
+/** Only such a node has connections that no other node had before it. */
+const wasActive = ({ state, claims }: Peer): boolean => state === "active" || claims > 0;
+
+/** A living node that is or was Active, and whose connections are not all here. */
+export const unsynced = (state: GroupState, context: GroupContext): string | undefined =>
+  freshPeers(state, context).find(
+    ([name, peer]) => wasActive(peer) && state.flows?.synced.includes(name) !== true,
+  )?.[0];
+
+/** Connections are arriving that the addresses must not come before. One that never said hello may have any. */
+export const awaited = ({ flows, peers }: GroupState): boolean =>
+  flows?.arriving.some((name) => {
+    const peer = peers[name];
+    return peer === undefined || wasActive(peer);
+  }) === true;
 
 /** Why a Backup must not preempt; undefined where it may. */
-export function withheld(state: GroupState, { plan, node, now }: GroupContext): string | undefined {
+export function withheld(state: GroupState, context: GroupContext): string | undefined {
+  const { plan, now } = context;
   if (plan.flows === undefined) return undefined;
-  const active = Object.entries(state.peers).find(
-    ([name, peer]) => name !== node && peer.state === "active" && now - peer.at < PEER_FRESH,
-  )?.[0];
+  const active = freshPeers(state, context).find(([, peer]) => peer.state === "active")?.[0];
   if (active === undefined)
     return state.name === "backup" && now - state.since < PEER_FRESH
       ? "it is not known yet which node is Active"

@@ -15,7 +15,7 @@
  * it as it settles any split brain. A dead giver changes nothing: the taker is Active.
  */
 import { NEVER, addTime, earliest, ms } from "../../base/time.ts";
-import { flushTime } from "./machine-flows.ts";
+import { flushTime, freshPeers } from "./machine-flows.ts";
 import {
   type GroupEvent,
   HANDOVER_WITHIN,
@@ -38,14 +38,10 @@ const askTime = (turn: Turn): number => 2 * handoverTime(turn) + (turn.context.p
 
 /** The node with the highest priority among those that could take over. */
 function bestPeer(turn: Turn, fit: (node: string, peer: Peer) => boolean = () => true): string | undefined {
-  const fresh = Object.entries(turn.state.peers).filter(
-    ([node, peer]) =>
-      node !== turn.context.node &&
-      peer.eligible &&
-      turn.context.now - peer.at < PEER_FRESH &&
-      fit(node, peer),
+  const able = freshPeers(turn.state, turn.context).filter(
+    ([node, peer]) => peer.eligible && fit(node, peer),
   );
-  return fresh.sort(([a, x], [b, y]) => y.priority - x.priority || (a < b ? -1 : 1))[0]?.[0];
+  return able.sort(([a, x], [b, y]) => y.priority - x.priority || (a < b ? -1 : 1))[0]?.[0];
 }
 
 function give(turn: Turn, to: string, requester: Requester): void {
@@ -115,13 +111,13 @@ export function offerAgain(turn: Turn): void {
  * Is it that node's? By the address, where the site file says whose it is; else by the priority that its fresh hello
  * told, unless another node with the same one says that it is Active.
  */
-function isFrom(turn: Turn, event: Advertisement, node: string): boolean {
-  const { plan, now } = turn.context;
+export function isFrom(turn: Turn, event: Advertisement, node: string): boolean {
+  const { plan } = turn.context;
   const instance = plan.instances[event.index];
   const named = [...(instance?.peers ?? []), ...plan.nodes].find(({ address }) => address === event.source);
   if (named !== undefined) return named.node === node;
-  const alike = Object.entries(turn.state.peers).filter(
-    ([, { at, priority }]) => now - at < PEER_FRESH && priority === event.priority,
+  const alike = freshPeers(turn.state, turn.context).filter(
+    ([, { priority }]) => priority === event.priority,
   );
   const own = alike.find(([name]) => name === node)?.[1];
   return own !== undefined && (own.state === "active" || alike.every(([, { state }]) => state !== "active"));

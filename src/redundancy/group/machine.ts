@@ -13,7 +13,7 @@ import { unreachable } from "../../base/result.ts";
 import { type MonotonicMs, NEVER, addTime, earliest, ms } from "../../base/time.ts";
 import type { RouterState } from "../../contracts/redundancy.ts";
 import { activeDownInterval } from "../vrrp/machine.ts";
-import { unsynced } from "./machine-flows.ts";
+import { awaited, unsynced } from "./machine-flows.ts";
 import {
   answerMessage,
   beginSwitchover,
@@ -179,11 +179,18 @@ function giveWay(turn: Turn): void {
   if (yielding !== undefined && turn.state.name === "active") hear(turn, yielding.event);
 }
 
+/** By one of the nodes that were asked; the last one's answer is the end. */
+function acknowledged(turn: Turn, yielding: NonNullable<GroupState["yielding"]>): void {
+  const left = yielding.left - 1;
+  turn.patch({ yielding: { ...yielding, left } });
+  if (left <= 0) giveWay(turn);
+}
+
 function onFlows(turn: Turn, { flows }: Extract<GroupEvent, { type: "flows" }>): void {
   turn.patch({ flows });
   const { gated, healing } = turn.state;
-  if (gated && flows?.arriving !== true) turn.openGate("the connections are here", false);
-  if (healing !== undefined && unsynced(turn.state, turn.context.node) === undefined) turn.healed(healing);
+  if (gated && !awaited(turn.state)) turn.openGate("the connections are here", false);
+  if (healing !== undefined && unsynced(turn.state, turn.context) === undefined) turn.healed(healing);
 }
 
 function onTimer(turn: Turn): void {
@@ -275,7 +282,7 @@ export function stepGroup(state: GroupState, event: GroupEvent, context: GroupCo
       onFlows(turn, event);
       break;
     case "flushed":
-      if (turn.state.yielding?.id === event.id) giveWay(turn);
+      if (turn.state.yielding?.id === event.id) acknowledged(turn, turn.state.yielding);
       else flushed(turn, event.id);
       break;
     case "planned":
