@@ -201,10 +201,10 @@ describe("a takeover while connections are arriving", () => {
 });
 
 describe("preemption", () => {
-  const listen = (bench: Bench, to: number): void => {
+  const listen = (bench: Bench, to: number, hello = true): void => {
     for (let at = bench.now + 100; at <= to; at += 100) {
       bench.until(at);
-      bench.peer("active");
+      if (hello) bench.peer("active");
       bench.hear(100);
     }
   };
@@ -221,13 +221,25 @@ describe("preemption", () => {
     listen(bench, 11_000);
     expect(bench.state.name).toBe("active");
   });
-  it("of a router that is no node of the site waits only until that is known", () => {
+  it("of one that never says hello, as a router that is no node of the site, waits for a while, and says so", () => {
     const bench = new Bench();
-    for (let at = 100; at <= 5000; at += 100) {
-      bench.until(at);
-      bench.hear(100);
-    }
+    bench.flows(synced);
+    listen(bench, 29_000, false);
+    expect(bench.state.name).toBe("backup");
+    expect(bench.waiting).toContain("has not said hello");
+    listen(bench, 31_000, false);
     expect(bench.state.name).toBe("active");
+  });
+  it("waits for the connections of one that says hello late, or not any more", () => {
+    const late = new Bench();
+    late.flows(arriving);
+    listen(late, 10_000, false);
+    listen(late, 40_000);
+    expect(late.state.name).toBe("backup");
+    listen(late, 69_000, false);
+    expect(late.state.name).toBe("backup");
+    listen(late, 71_000, false);
+    expect(late.state.name).toBe("active");
   });
   it("never delays a takeover from a silent node", () => {
     const bench = new Bench();

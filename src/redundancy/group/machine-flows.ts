@@ -2,12 +2,13 @@
  * Where the connections of a router are replicated, its address never comes before them if that can be had:
  * - handing over, the offer waits until the other node has acknowledged everything (`handover`);
  * - taking over while a node's connections are still arriving, the addresses stay closed (`takeover`);
- * - a Backup does not preempt a node whose connections it does not have;
+ * - a Backup does not preempt a node whose connections it does not have, nor, for a while, one that it does not know;
  * - after a partition the one that gives way first sends what it took, and the other announces when it has that.
  *
  * Every wait has a deadline, and none begins where the flows process says nothing, but for preemption: there
  * the Active serves on.
  */
+import { seconds } from "../../base/time.ts";
 import type { RouterPlan } from "../../contracts/redundancy.ts";
 import {
   type GroupContext,
@@ -16,6 +17,9 @@ import {
   type Peer,
   effectivePriority,
 } from "./machine-state.ts";
+
+/** An Active that has not said hello for so long is no node of this site, or cannot: it is preempted all the same. */
+const HELLO_WITHIN = seconds(30);
 
 /** The other nodes that said hello a moment ago: those run this program, and live. */
 export const freshPeers = (state: GroupState, { node, now }: GroupContext): [string, Peer][] =>
@@ -42,10 +46,13 @@ export function withheld(state: GroupState, context: GroupContext): string | und
   const { plan, now } = context;
   if (plan.flows === undefined) return undefined;
   const active = freshPeers(state, context).find(([, peer]) => peer.state === "active")?.[0];
-  if (active === undefined)
-    return state.name === "backup" && now - state.since < PEER_FRESH
-      ? "it is not known yet which node is Active"
+  if (active === undefined) {
+    const told = Object.values(state.peers).flatMap((peer) => (peer.state === "active" ? [peer.at] : []));
+    return state.name === "backup" && now - Math.max(state.since, ...told) < HELLO_WITHIN
+      ? `the Active has not said hello (UDP port 5112), so that nobody knows whose connections are to be in sync; it ` +
+          `has ${HELLO_WITHIN / 1000} s for that`
       : undefined;
+  }
   if (state.flows?.synced.includes(active) === true) return undefined;
   const why = state.flows === undefined ? "the flows process says nothing" : "they are not all here";
   return `the connections of ${active} are not in sync: ${why}`;
