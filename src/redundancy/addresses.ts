@@ -9,6 +9,7 @@ import type { InstancePlan, RouterPlan } from "../contracts/redundancy.ts";
 import { type AddressPlan, type Rtnetlink } from "../linux/rtnetlink.ts";
 import { readSysctl, writeSysctl } from "../linux/sysctl.ts";
 import type { LinkWatch } from "./links.ts";
+import { virtualAddresses } from "./plan.ts";
 import { virtualMacBytes } from "./vrrp/packet.ts";
 
 /** IFA_PROTO of our addresses: VRRP's protocol number, so that `ip address` tells whose they are. */
@@ -48,7 +49,7 @@ export class AddressKeeper {
     return this.#held;
   }
   get all(): readonly IpAddress[] {
-    return this.#plan.instances.flatMap((instance) => instance.addresses.map(({ address }) => address));
+    return virtualAddresses([this.#plan]);
   }
 
   /** Another plan with the same instances: addresses that are gone from it are removed. */

@@ -33,8 +33,9 @@ export class FlowsLink {
   get state(): FlowsState | undefined {
     const peers = this.#report?.peers;
     if (peers === undefined) return undefined;
-    const synced = peers.filter((peer) => peer.connected && peer.receivedAll).map(({ node }) => node);
-    return { synced, arriving: peers.some((peer) => peer.connected && !peer.receivedAll) };
+    const connected = (all: boolean): string[] =>
+      peers.filter((peer) => peer.connected && peer.receivedAll === all).map(({ node }) => node);
+    return { synced: connected(true), arriving: connected(false) };
   }
 
   /** `send` is kept for requests until the link that it belongs to is `lost`. */

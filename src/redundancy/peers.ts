@@ -2,14 +2,12 @@ import { type Clock, type MonotonicMs, seconds, timeSince } from "../base/time.t
 import type { RedundancyPlan } from "../contracts/redundancy.ts";
 import type { NodeMessage } from "./group/machine-state.ts";
 import { type NodeAddress, NodesService } from "./handover/service.ts";
-import { type HelloRouter, type WireBody, routerKey } from "./handover/wire.ts";
+import { type HelloRouter, type WireBody, hellosOf, routerKey } from "./handover/wire.ts";
 import type { RouterRunner } from "./router.ts";
 import type { Telling } from "./telling.ts";
 
 /** A node's site file counts as known for this long after its last word. */
 const FORGOTTEN = seconds(10);
-/** A hello has room for so many routers. */
-const HELLO_ROUTERS = 64;
 
 export interface PeersOptions {
   readonly clock: Clock;
@@ -24,6 +22,7 @@ export interface PeersOptions {
 export class Peers {
   readonly #options: PeersOptions;
   readonly #digests = new Map<string, { digest: string; at: MonotonicMs }>();
+  /** By node and router. */
   readonly #said = new Map<string, string>();
   #nodes: NodesService | undefined;
   #digest = "";
@@ -72,7 +71,7 @@ export class Peers {
       key: routerKey(name),
       ...runner.hello(),
     }));
-    this.#nodes.broadcast({ type: "hello", routers: routers.slice(0, HELLO_ROUTERS) });
+    for (const hello of hellosOf(routers)) this.#nodes.broadcast(hello);
   }
   drain(): void {
     this.#nodes?.drain();
@@ -93,17 +92,18 @@ export class Peers {
       return;
     }
     const at = this.#options.clock.monotonic();
+    let news = false;
     const told = new Map(body.routers.map((router) => [router.key, router]));
     for (const [name, runner] of this.#options.routers()) {
       const router = told.get(routerKey(name));
       if (!router || !runner.plan.nodes.some(({ node }) => node === from)) continue;
       const { state, priority, eligible, life, claims } = router;
       runner.peer(from, { at, state, priority, eligible, life, claims });
+      const said = `${state} ${priority}`;
+      news ||= this.#said.get(`${from} ${name}`) !== said;
+      this.#said.set(`${from} ${name}`, said);
     }
-    const said = body.routers.map(({ key, state, priority }) => `${key} ${state} ${priority}`).join();
-    if (said === this.#said.get(from)) return;
-    this.#said.set(from, said);
-    this.#options.onNews();
+    if (news) this.#options.onNews();
   }
   /** Two nodes with different site files: named and alarmed; everything goes on. */
   #compare(node: string, digest: string): void {

@@ -151,6 +151,10 @@ function planFlows(site: Site, router: string): Pick<RouterPlan, "flows"> {
   return { flows: { handover, takeover: takeover.wait, otherwise: takeover.otherwise } };
 }
 
+/** Every address that moves with these routers. */
+export const virtualAddresses = (plans: readonly RouterPlan[]): IpAddress[] =>
+  plans.flatMap(({ instances }) => instances.flatMap((i) => i.addresses.map(({ address }) => address)));
+
 /** Throws OperationalError NOT_FOUND where the site has no such node. */
 export function planFor(site: Site, node: string, digest: string): RedundancyPlan {
   if (site.nodes[node] === undefined) {

@@ -49,10 +49,13 @@ export interface RouterOptions {
   readonly keeper: AddressKeeper;
   readonly announcer: Announcer;
   readonly hooks: HookRunner;
+  /** The virtual addresses of all routers of this node: none is ever a source. */
+  readonly virtual: () => ReadonlySet<IpAddress>;
   /** The freshness of this router's addresses: renewed at once, or closed at once. */
   readonly fence: { renew(): void; close(addresses: readonly IpAddress[]): void };
   readonly send: (to: string, message: NodeMessage) => void;
   readonly onResult: (result: Extract<GroupEffect, { type: "result" }>) => void;
+  /** What hello and status tell is another thing now. */
   readonly onChange: () => void;
   readonly onEvent: (event: string, fields: Readonly<Record<string, unknown>>) => void;
   readonly onStopped: () => void;
@@ -119,15 +122,18 @@ export class RouterRunner {
   }
 
   step(event: GroupEvent): void {
+    const before = effectivePriority(this.#plan, this.#state.failing);
     const step = stepGroup(this.#state, event, this.#context());
     this.#state = step.state;
+    // Before the offer of a hand-over, perhaps: the others know by it whom they hear.
+    if (effectivePriority(this.#plan, step.state.failing) !== before) this.#options.onChange();
     for (const effect of step.effects) this.#apply(effect);
     if (!this.#stopped) this.#arm();
   }
 
   /** The interfaces are not what they were. */
   linksChanged(): void {
-    const virtual = new Set(this.#options.keeper.all);
+    const virtual = this.#options.virtual();
     this.#plan.instances.forEach((instance, index) => {
       const { interface: name, family, source: wanted } = instance;
       const usable = this.#options.links.usable(name, family, virtual, wanted);

@@ -34,6 +34,7 @@ import { Fencing } from "./fencing.ts";
 import { HookRunner } from "./hooks.ts";
 import { LinkWatch } from "./links.ts";
 import { Peers } from "./peers.ts";
+import { virtualAddresses } from "./plan.ts";
 import { LATE, RouterRunner } from "./router.ts";
 import { Telling } from "./telling.ts";
 import { Tracker } from "./tracking.ts";
@@ -273,6 +274,9 @@ export class RedundancyService {
       keeper,
       announcer: this.#announcer,
       hooks,
+      // Of those to come and of those that are about to go.
+      virtual: () =>
+        new Set(virtualAddresses([...(this.#plan?.routers ?? []), ...this.#runners().map((r) => r.plan)])),
       fence: this.#fencing,
       send: (to, message) => this.#peers.send(to, message),
       onResult: ({ id, ok, error }) => this.#options.toBrain({ type: "result", id, ok, error }),
@@ -308,13 +312,8 @@ export class RedundancyService {
       rtnetlink: this.#rtnetlink,
       links: this.#links,
       onTrack: (name, good, reason) => {
-        this.#options.log.info({
-          event: "redundancy.track_changed",
-          router: plan.router,
-          track: name,
-          good,
-          reason,
-        });
+        const fields = { router: plan.router, track: name, good, reason };
+        this.#options.log.info({ event: "redundancy.track_changed", ...fields });
         runner.step({ type: "track", name, good, reason });
       },
     });
@@ -352,9 +351,7 @@ export class RedundancyService {
     await new Promise<void>((resolve) => {
       const until = addTime(clock.monotonic(), ORPHAN_WAITS);
       const look = (): void => {
-        const busy = [...this.#routers.values()].some(
-          ({ runner }) => runner.state.handover.kind === "giving",
-        );
+        const busy = this.#runners().some(({ state }) => state.handover.kind === "giving");
         if (!busy || clock.monotonic() > until) resolve();
         else clock.setTimer(addTime(clock.monotonic(), ms(20)), look);
       };

@@ -40,8 +40,8 @@ const plan = (change: Partial<RouterPlan> = {}): RouterPlan => ({
   flows: { handover: ms(2000), takeover: ms(1000), otherwise: "promote" },
   ...change,
 });
-const synced: FlowsState = { synced: ["lb2"], arriving: false };
-const arriving: FlowsState = { synced: [], arriving: true };
+const synced: FlowsState = { synced: ["lb2"], arriving: [] };
+const arriving: FlowsState = { synced: [], arriving: ["lb2"] };
 
 class Bench {
   now = instant(0);
@@ -84,9 +84,9 @@ class Bench {
       interval: ms(100),
     });
   }
-  peer(state: RouterState, priority = 100): void {
-    const peer = { at: this.now, state, priority, eligible: true, life: 1, claims: 0 };
-    this.send({ type: "peer", node: "lb2", peer });
+  peer(state: RouterState, priority = 100, node = "lb2", claims = 0): void {
+    const peer = { at: this.now, state, priority, eligible: true, life: 1, claims };
+    this.send({ type: "peer", node, peer });
   }
   flows(flows: FlowsState | undefined): GroupEffect[] {
     return this.send({ type: "flows", flows });
@@ -130,6 +130,31 @@ describe("a hand-over", () => {
   });
 });
 
+describe("what is heard while the connections of a hand-over are acknowledged", () => {
+  const begun = (): Bench => {
+    const bench = new Bench().active();
+    bench.flows(synced);
+    bench.peer("backup");
+    bench.send({ type: "switchover", id: 7 });
+    return bench;
+  };
+  it("is no taker's: a lower one is answered", () => {
+    const bench = begun();
+    expect(types(bench.hear(100))).toEqual(["advertise", "hold", "announce", "count"]);
+    expect(bench.state).toMatchObject({ name: "active", handover: { kind: "giving", offered: false } });
+  });
+  it("is followed where it is better, with the connections sent first", () => {
+    const bench = begun();
+    bench.peer("active", 120);
+    const [flush] = bench.hear(120);
+    if (flush?.type !== "flush") throw new Error("no flush");
+    expect(bench.state.name).toBe("active");
+    const after = bench.send({ type: "flushed", id: flush.id });
+    expect(after.find((e) => e.type === "result")).toMatchObject({ id: 7, ok: false });
+    expect(bench.state).toMatchObject({ name: "backup", handover: { kind: "none" } });
+  });
+});
+
 describe("a takeover while connections are arriving", () => {
   const takeOver = (change: Partial<RouterPlan> = {}): Bench => {
     const bench = new Bench(change);
@@ -145,6 +170,18 @@ describe("a takeover while connections are arriving", () => {
     expect(bench.waiting).toContain("closed");
     expect(types(bench.flows(synced))).toEqual(["tell", "hold", "announce", "hook"]);
     expect(bench.waiting).toBeUndefined();
+  });
+  it("waits for no node that never was Active", () => {
+    const bench = new Bench();
+    bench.peer("active");
+    bench.peer("backup", 90, "lb3");
+    bench.flows({ synced: ["lb2"], arriving: ["lb3"] });
+    expect(types(bench.until(700))).toContain("hold");
+    const before = new Bench();
+    before.peer("backup", 90, "lb3", 1);
+    before.flows({ synced: ["lb2"], arriving: ["lb3"] });
+    expect(types(before.until(700))).not.toContain("hold");
+    expect(types(before.flows({ synced: ["lb2", "lb3"], arriving: [] }))).toContain("hold");
   });
   it("promotes without them after the deadline, or waits on where the site says so", () => {
     const bench = takeOver();
@@ -164,10 +201,10 @@ describe("a takeover while connections are arriving", () => {
 });
 
 describe("preemption", () => {
-  const listen = (bench: Bench, to: number): void => {
+  const listen = (bench: Bench, to: number, hello = true): void => {
     for (let at = bench.now + 100; at <= to; at += 100) {
       bench.until(at);
-      bench.peer("active");
+      if (hello) bench.peer("active");
       bench.hear(100);
     }
   };
@@ -184,13 +221,25 @@ describe("preemption", () => {
     listen(bench, 11_000);
     expect(bench.state.name).toBe("active");
   });
-  it("of a router that is no node of the site waits only until that is known", () => {
+  it("of one that never says hello, as a router that is no node of the site, waits for a while, and says so", () => {
     const bench = new Bench();
-    for (let at = 100; at <= 5000; at += 100) {
-      bench.until(at);
-      bench.hear(100);
-    }
+    bench.flows(synced);
+    listen(bench, 29_000, false);
+    expect(bench.state.name).toBe("backup");
+    expect(bench.waiting).toContain("has not said hello");
+    listen(bench, 31_000, false);
     expect(bench.state.name).toBe("active");
+  });
+  it("waits for the connections of one that says hello late, or not any more", () => {
+    const late = new Bench();
+    late.flows(arriving);
+    listen(late, 10_000, false);
+    listen(late, 40_000);
+    expect(late.state.name).toBe("backup");
+    listen(late, 69_000, false);
+    expect(late.state.name).toBe("backup");
+    listen(late, 71_000, false);
+    expect(late.state.name).toBe("active");
   });
   it("never delays a takeover from a silent node", () => {
     const bench = new Bench();
@@ -205,7 +254,7 @@ describe("two Actives that meet again", () => {
   it("the one that gives way sends its connections first", () => {
     const bench = new Bench().active();
     bench.peer("active", 120);
-    bench.flows({ synced: [], arriving: false });
+    bench.flows({ synced: [], arriving: [] });
     const heard = bench.hear(120);
     expect(types(heard)).toEqual(["flush"]);
     expect(bench.state.name).toBe("active");
@@ -224,11 +273,56 @@ describe("two Actives that meet again", () => {
     expect(types(bench.until(3001))).toContain("release");
     expect(bench.state.name).toBe("backup");
   });
+  const flushes = (effects: readonly GroupEffect[]) =>
+    effects.flatMap((e) => (e.type === "flush" ? [e] : []));
+  it("the one that gives way sends them to the Active that it hears, not to whoever said hello once", () => {
+    const bench = new Bench().active();
+    bench.flows(synced);
+    bench.peer("backup", 90, "lb0");
+    bench.peer("active", 115, "lb3");
+    bench.peer("active", 120, "lb2");
+    expect(flushes(bench.hear(120)).map(({ to }) => to)).toEqual(["lb2"]);
+  });
+  it("and to every node that is there where none has said that it is Active", () => {
+    const bench = new Bench().active();
+    bench.flows(synced);
+    bench.peer("active", 120, "lb9");
+    bench.until(bench.now + 5000);
+    bench.peer("backup", 120, "lb2");
+    bench.peer("backup", 90, "lb3");
+    const sent = flushes(bench.hear(120));
+    expect(sent.map(({ to }) => to)).toEqual(["lb2", "lb3"]);
+    const [id] = sent.map((flush) => flush.id);
+    if (id === undefined) throw new Error("no flush");
+    bench.send({ type: "flushed", id });
+    expect(bench.state.name).toBe("active");
+    bench.send({ type: "flushed", id });
+    expect(bench.state.name).toBe("backup");
+  });
+  it("the one that gives way waits for nobody where no other node is there any more", () => {
+    const bench = new Bench().active();
+    bench.flows(synced);
+    bench.peer("backup");
+    bench.until(bench.now + 5000);
+    expect(types(bench.hear(120))).toContain("release");
+  });
+  it("the one that stays waits for no node that is long gone, nor for one that never was Active", () => {
+    const bench = new Bench().active();
+    bench.flows({ synced: ["lb2"], arriving: [] });
+    bench.peer("active", 90, "lb9");
+    bench.until(bench.now + 5000);
+    bench.peer("backup", 80, "lb3");
+    bench.peer("active");
+    expect(types(bench.hear(100))).toContain("announce");
+    // One that was Active, and gave way.
+    bench.peer("backup", 80, "lb3", 1);
+    expect(bench.state.healing).toBe("lb3 was Active, too, and gave way");
+  });
   it("the one that stays announces when it has the other's connections, or after a while", () => {
     for (const late of [false, true]) {
       const bench = new Bench().active();
       bench.peer("active");
-      bench.flows({ synced: [], arriving: false });
+      bench.flows({ synced: [], arriving: [] });
       expect(types(bench.hear(100))).not.toContain("announce");
       const then = late ? bench.until(3001) : bench.flows(synced);
       expect(types(then)).toContain("announce");

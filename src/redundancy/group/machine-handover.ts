@@ -6,7 +6,7 @@
  *       | connections acknowledged         |  (where they are replicated)
  *       | offer (again every 100 ms)       |
  *       | ------------------------------>  |  addresses, announcements
- *       |                                  |  ignores the giver's higher priority meanwhile
+ *       |                                  |  ignores the giver's higher priority meanwhile, nobody else's
  *       | <------------- advertisement --- |
  *       |  addresses removed               |
  *
@@ -14,9 +14,10 @@
  * within a second, the giver cancels and goes on; if the taker has taken after all, the election settles
  * it as it settles any split brain. A dead giver changes nothing: the taker is Active.
  */
-import { NEVER, addTime, ms } from "../../base/time.ts";
-import { flushTime } from "./machine-flows.ts";
+import { NEVER, addTime, earliest, ms } from "../../base/time.ts";
+import { flushTime, freshPeers } from "./machine-flows.ts";
 import {
+  type GroupEvent,
   HANDOVER_WITHIN,
   type NodeMessage,
   OFFER_EVERY,
@@ -29,20 +30,18 @@ import {
 } from "./machine-state.ts";
 import type { Turn } from "./machine-turn.ts";
 
+type Advertisement = Extract<GroupEvent, { type: "advertisement" }>;
+
 const handoverTime = (turn: Turn): number => Math.max(HANDOVER_WITHIN, 3 * turn.context.plan.interval);
 
 const askTime = (turn: Turn): number => 2 * handoverTime(turn) + (turn.context.plan.flows?.handover ?? 0);
 
 /** The node with the highest priority among those that could take over. */
 function bestPeer(turn: Turn, fit: (node: string, peer: Peer) => boolean = () => true): string | undefined {
-  const fresh = Object.entries(turn.state.peers).filter(
-    ([node, peer]) =>
-      node !== turn.context.node &&
-      peer.eligible &&
-      turn.context.now - peer.at < PEER_FRESH &&
-      fit(node, peer),
+  const able = freshPeers(turn.state, turn.context).filter(
+    ([node, peer]) => peer.eligible && fit(node, peer),
   );
-  return fresh.sort(([a, x], [b, y]) => y.priority - x.priority || (a < b ? -1 : 1))[0]?.[0];
+  return able.sort(([a, x], [b, y]) => y.priority - x.priority || (a < b ? -1 : 1))[0]?.[0];
 }
 
 function give(turn: Turn, to: string, requester: Requester): void {
@@ -106,6 +105,42 @@ export function offerAgain(turn: Turn): void {
   if (!handover.offered) turn.patch({ handover: { ...handover, offered: true } });
   turn.arm("offer", addTime(turn.context.now, OFFER_EVERY));
   turn.push({ type: "message", to: handover.to, message: { type: "offer", router, id: handover.id } });
+}
+
+/**
+ * Is it that node's? By the address, where the site file says whose it is; else by the priority that its fresh hello
+ * told, unless another node with the same one says that it is Active.
+ */
+export function isFrom(turn: Turn, event: Advertisement, node: string): boolean {
+  const { plan } = turn.context;
+  const instance = plan.instances[event.index];
+  const named = [...(instance?.peers ?? []), ...plan.nodes].find(({ address }) => address === event.source);
+  if (named !== undefined) return named.node === node;
+  const alike = freshPeers(turn.state, turn.context).filter(
+    ([, { priority }]) => priority === event.priority,
+  );
+  const own = alike.find(([name]) => name === node)?.[1];
+  return own !== undefined && (own.state === "active" || alike.every(([, { state }]) => state !== "active"));
+}
+
+/**
+ * The part that an advertisement has in the hand-over under way: "giving", the taker's, which ends it; "taking",
+ * the giver's, which counts for nothing. Undefined where the election decides, as it does for everyone else's.
+ */
+export function handoverRole(turn: Turn, event: Advertisement): "giving" | "taking" | undefined {
+  const { handover, deadlines } = turn.state;
+  // Past its deadline it is over, even where a stall kept its timer from saying so.
+  if (turn.context.now >= deadlines.handover || event.priority === 0) return undefined;
+  if (handover.kind === "giving")
+    return handover.offered && isFrom(turn, event, handover.to) ? "giving" : undefined;
+  return handover.kind === "taking" && isFrom(turn, event, handover.from) ? "taking" : undefined;
+}
+
+/** The giver's hello says that it let go. What it advertised before may still be on its way; then it counts again. */
+export function releasedByGiver(turn: Turn, node: string): void {
+  const { handover, peers, deadlines } = turn.state;
+  if (handover.kind !== "taking" || handover.from !== node || peers[node]?.state === "active") return;
+  turn.arm("handover", earliest(deadlines.handover, addTime(turn.context.now, OFFER_EVERY)));
 }
 
 /** The timer of a hand-over has run out. */

@@ -67,8 +67,8 @@ export interface Link {
 export interface FlowsState {
   /** Nodes whose connections are all here. */
   readonly synced: readonly string[];
-  /** A node is connected whose connections are still arriving. */
-  readonly arriving: boolean;
+  /** Nodes that are connected and whose connections are still arriving. */
+  readonly arriving: readonly string[];
 }
 
 /** Who waits for the outcome of a hand-over. */
@@ -107,7 +107,13 @@ export interface GroupState {
   readonly gated: boolean;
   /** Active, sending its connections to the better one that it heard, whose advertisement is kept. */
   readonly yielding:
-    { readonly id: number; readonly event: Extract<GroupEvent, { type: "advertisement" }> } | undefined;
+    | {
+        readonly id: number;
+        /** Flushes not answered yet. */
+        readonly left: number;
+        readonly event: Extract<GroupEvent, { type: "advertisement" }>;
+      }
+    | undefined;
   /** Why the addresses are to be announced again, once the other's connections are here. */
   readonly healing: string | undefined;
   /** The last id of its own offers and questions, and of each other node's. */
@@ -216,7 +222,7 @@ export type GroupEffect =
       readonly ok: boolean;
       readonly error?: string | undefined;
     }
-  /** Before the offer of this id: the connections are to be acknowledged by `to`; answered by `flushed`. */
+  /** The connections are to be acknowledged by `to`; answered by one `flushed` of that id for each. */
   | { readonly type: "flush"; readonly id: number; readonly to: string; readonly within: DurationMs }
   /** Worth a line in the log. */
   | { readonly type: "tell"; readonly event: string; readonly reason: string }

@@ -1,7 +1,7 @@
 /** One step of a group under way: the state so far, the effects so far, and the moves that both kinds share. */
 import { type DurationMs, type MonotonicMs, NEVER, addTime, timeSince } from "../../base/time.ts";
 import { MAINTENANCE, type RouterState } from "../../contracts/redundancy.ts";
-import { unsynced, withheld } from "./machine-flows.ts";
+import { awaited, unsynced, withheld } from "./machine-flows.ts";
 import { type VrrpEffect, type VrrpEvent, stepVrrp } from "../vrrp/machine.ts";
 import {
   type GroupContext,
@@ -95,12 +95,9 @@ export class Turn {
   }
   /** Healed: whoever heard the other one must learn again, and what the hooks moved must be moved again. */
   #reannounce(reason: string): void {
-    const { now, plan, node } = this.context;
-    if (
-      plan.flows !== undefined &&
-      this.#state.flows !== undefined &&
-      unsynced(this.#state, node) !== undefined
-    ) {
+    const { now, plan } = this.context;
+    const lacks = this.#state.flows !== undefined && unsynced(this.#state, this.context) !== undefined;
+    if (plan.flows !== undefined && lacks) {
       // Whoever is served by the other node stays there until its connections are here.
       if (this.#state.healing === undefined) this.arm("heal", addTime(now, plan.flows.handover));
       this.patch({ healing: reason });
@@ -162,7 +159,7 @@ export class Turn {
   }
   #entered(reason: string): void {
     const { now, plan } = this.context;
-    if (plan.flows !== undefined && this.#state.flows?.arriving === true) {
+    if (plan.flows !== undefined && awaited(this.#state)) {
       this.patch({ gated: true });
       this.arm("gate", plan.flows.otherwise === "wait" ? NEVER : addTime(now, plan.flows.takeover));
       this.push({ type: "count", counter: "flows_gates" });
@@ -214,6 +211,7 @@ export class Turn {
     });
     this.settle("another node took over");
     this.#left("backup", reason);
+    if (this.#state.stopping) this.shutDown("stopped");
   }
 
   /** The node that was offered the addresses is heard as Active. */
@@ -268,10 +266,9 @@ export class Turn {
 
   /** Release to routers that are no nodes of this site: priority 0, and their skew time. */
   releaseToForeign(reason: string): void {
-    this.all({ type: "shutdown", reason });
+    this.state.links.forEach((_, index) => this.push({ type: "advertise", index, priority: 0 }));
     this.push({ type: "count", counter: "releases" });
-    this.all({ type: "start" });
-    this.state.links.forEach((link, i) => this.patchLink(i, { vrrp: { ...link.vrrp, yielded: true } }));
+    this.all({ type: "yield", reason, keep: true });
     this.#left("backup", reason);
   }
 

@@ -98,7 +98,7 @@ class Bench {
   hear(priority: number, index = 0, source = other(index)): GroupEffect[] {
     return this.send({ type: "advertisement", index, source, priority, interval: this.plan.interval });
   }
-  peer(change: Partial<GroupState["peers"][string]> = {}): void {
+  peer(change: Partial<GroupState["peers"][string]> = {}, node = "lb2"): void {
     const peer = {
       at: this.now,
       state: "backup" as const,
@@ -108,7 +108,7 @@ class Bench {
       claims: 0,
       ...change,
     };
-    this.send({ type: "peer", node: "lb2", peer });
+    this.send({ type: "peer", node, peer });
   }
   message(message: NodeMessage): GroupEffect[] {
     return this.send({ type: "message", from: "lb2", message });
@@ -240,7 +240,7 @@ describe("what is tracked", () => {
       to: "lb2",
       message: { type: "offer" },
     });
-    bench.hear(90);
+    bench.hear(110);
     expect(bench.state).toMatchObject({ name: "fault", reason: "pool apps: 0 of 3 are healthy" });
   });
   it("faults a Backup, and an Active without other nodes of the site", () => {
@@ -336,7 +336,7 @@ describe("what is tracked", () => {
 describe("switchover, make before break", () => {
   it("serves on until the other one is heard", () => {
     const bench = new Bench().active();
-    bench.peer();
+    bench.peer({ priority: 90 });
     expect(bench.send({ type: "switchover", id: 7 })).toEqual([
       { type: "message", to: "lb2", message: { type: "offer", router: "edge", id: 1 } },
     ]);
@@ -358,6 +358,7 @@ describe("switchover, make before break", () => {
   });
   it("installs and announces before it advertises, when it is given the addresses", () => {
     const bench = new Bench();
+    bench.peer({ state: "active" });
     bench.hear(110);
     const effects = bench.message({ type: "offer", router: "edge", id: 4 });
     expect(types(effects)).toEqual(["hold", "announce", "advertise", "count", "changed", "hook"]);
@@ -440,9 +441,24 @@ describe("switchover, make before break", () => {
     expect(effects.at(-1)).toEqual({ type: "result", id: 1, ok: true });
     expect(bench.state.name).toBe("backup");
   });
+  it("releases to them as the owner, too, and is Backup on every link until they are silent", () => {
+    const nodes = [{ node: "lb1", address: ip("10.9.0.2"), priority: 255 }];
+    const bench = new Bench({ nodes, priority: 255 }, 2);
+    expect(bench.state.name).toBe("active");
+    bench.send({ type: "switchover", id: 1 });
+    expect(bench.state.name).toBe("backup");
+    expect(bench.state.links.map(({ vrrp }) => vrrp.name)).toEqual(["backup", "backup"]);
+    for (let i = 0; i < 10; i++) {
+      bench.after(100);
+      bench.hear(100);
+    }
+    expect(bench.state.name).toBe("backup");
+    bench.after(400);
+    expect(bench.state.name).toBe("active");
+  });
   it("stops by handing over, else with priority 0", () => {
     const bench = new Bench().active();
-    bench.peer();
+    bench.peer({ priority: 90 });
     expect(types(bench.send({ type: "stop" }))).toEqual(["message"]);
     expect(types(bench.hear(90)).slice(-2)).toEqual(["changed", "stopped"]);
     const alone = new Bench().active();
@@ -456,6 +472,90 @@ describe("switchover, make before break", () => {
   });
 });
 
+describe("a hand-over among three nodes", () => {
+  const third = ip("10.0.0.4");
+  const three = (change: Partial<RouterPlan> = {}): Bench =>
+    new Bench({
+      nodes: [
+        { node: "lb1", address: ip("10.9.0.2"), priority: 100 },
+        { node: "lb2", address: ip("10.9.0.3"), priority: 90 },
+        { node: "lb3", address: ip("10.9.0.4"), priority: 80 },
+      ],
+      ...change,
+    });
+  const giving = (bench: Bench): Bench => {
+    bench.active();
+    bench.peer({ priority: 90 });
+    bench.peer({ priority: 80 }, "lb3");
+    bench.send({ type: "switchover", id: 7, to: "lb2" });
+    return bench;
+  };
+  it("the giver serves on when another one than the taker is heard", () => {
+    const bench = giving(three());
+    expect(types(bench.hear(80, 0, third))).toEqual(["advertise", "hold", "announce", "count"]);
+    expect(bench.state).toMatchObject({ name: "active", handover: { kind: "giving", to: "lb2" } });
+    expect(bench.hear(90).at(-1)).toEqual({ type: "result", id: 7, ok: true });
+  });
+  it("the giver follows a better one than the taker, and says that the hand-over failed", () => {
+    const bench = giving(three());
+    expect(bench.hear(200, 0, third).find((e) => e.type === "result")).toMatchObject({ id: 7, ok: false });
+    expect(bench.state.name).toBe("backup");
+    const stopping = three().active();
+    stopping.peer({ priority: 90 });
+    stopping.send({ type: "stop" });
+    expect(types(stopping.hear(200, 0, third)).at(-1)).toBe("stopped");
+  });
+  it("the taker is known by its address where the site file names it", () => {
+    const [instance] = planOf().instances;
+    if (!instance) throw new Error("no instance");
+    const peers = [
+      { node: "lb2", address: other(0) },
+      { node: "lb3", address: third },
+    ];
+    const bench = giving(three({ instances: [{ ...instance, unicast: true, peers }] }));
+    // The priority that the taker's hello told, from another node.
+    bench.hear(90, 0, third);
+    expect(bench.state.name).toBe("active");
+    // It was lowered since its last hello.
+    bench.hear(60);
+    expect(bench.state).toMatchObject({ name: "backup", handover: { kind: "none" } });
+  });
+  it("of two with one priority the one that says it is Active is meant", () => {
+    const bench = giving(three());
+    bench.peer({ priority: 90, state: "active" }, "lb3");
+    bench.hear(90, 0, third);
+    expect(bench.state.name).toBe("active");
+    bench.peer({ priority: 90, state: "active" });
+    bench.hear(90);
+    expect(bench.state.name).toBe("backup");
+  });
+  const taking = (): Bench => {
+    const bench = three();
+    bench.peer({ priority: 110, state: "active" });
+    bench.hear(110);
+    bench.message({ type: "offer", router: "edge", id: 4 });
+    expect(bench.hear(110)).toEqual([]);
+    expect(bench.state.name).toBe("active");
+    return bench;
+  };
+  it("the taker gives way to a higher one that is not the giver", () => {
+    const bench = taking();
+    bench.peer({ priority: 120, state: "active" }, "lb3");
+    bench.hear(120, 0, third);
+    expect(bench.state.name).toBe("backup");
+  });
+  it("the taker listens to the giver again soon after that one says that it let go", () => {
+    const bench = taking();
+    bench.peer({ priority: 110 });
+    // Sent before, and overtaken by the hello.
+    bench.hear(110);
+    expect(bench.state.name).toBe("active");
+    bench.after(100);
+    bench.hear(110);
+    expect(bench.state.name).toBe("backup");
+  });
+});
+
 describe("restart and reload", () => {
   it("resumes within the others' patience when its leases still run (case 21)", () => {
     const bench = new Bench({ startDelay: seconds(9) });
@@ -464,6 +564,25 @@ describe("restart and reload", () => {
     bench.send({ type: "start", resume: true });
     bench.after(133);
     expect(bench.state.name).toBe("active");
+  });
+  it("keeps its short patience when something lowers it meanwhile", () => {
+    const resumed = new Bench();
+    resumed.state = initialGroup({ now: resumed.now, plan: resumed.plan, node: "lb1" }, 0);
+    resumed.send({ type: "link", index: 0, up: true, reason: "up", source: own(0) });
+    resumed.send({ type: "start", resume: true });
+    resumed.at(0);
+    resumed.send({ type: "track", name: "script x", good: false, reason: "exit 1" });
+    resumed.after(135);
+    expect(resumed.state.name).toBe("active");
+  });
+  it("takes over after the skew time of a release that one link heard, though something lowers it", () => {
+    const released = new Bench({}, 2);
+    released.hear(110, 0);
+    released.hear(110, 1);
+    released.hear(0, 0);
+    released.send({ type: "track", name: "script x", good: false, reason: "exit 1" });
+    released.after(74);
+    expect(released.state.name).toBe("active");
   });
   it("changes a priority without a change of state", () => {
     const bench = new Bench().active();

@@ -13,13 +13,15 @@ import { unreachable } from "../../base/result.ts";
 import { type MonotonicMs, NEVER, addTime, earliest, ms } from "../../base/time.ts";
 import type { RouterState } from "../../contracts/redundancy.ts";
 import { activeDownInterval } from "../vrrp/machine.ts";
-import { unsynced } from "./machine-flows.ts";
+import { awaited, unsynced } from "./machine-flows.ts";
 import {
   answerMessage,
   beginSwitchover,
   flushed,
   giveUpHandover,
+  handoverRole,
   healthierPeer,
+  releasedByGiver,
   offerAgain,
   tryToGive,
 } from "./machine-handover.ts";
@@ -147,16 +149,15 @@ function tiedElsewhere(turn: Turn, event: Extract<GroupEvent, { type: "advertise
 
 function onAdvertisement(turn: Turn, event: Extract<GroupEvent, { type: "advertisement" }>): void {
   const link = turn.state.links[event.index];
-  if (!link?.up || tiedElsewhere(turn, event) || yieldsLater(turn, event)) return;
+  if (!link?.up) return;
+  const elects = handoverRole(turn, event) === undefined;
+  if (elects && (tiedElsewhere(turn, event) || yieldsLater(turn, event))) return;
   hear(turn, event);
 }
 function hear(turn: Turn, event: Extract<GroupEvent, { type: "advertisement" }>): void {
-  const { handover, name } = turn.state;
+  const { name } = turn.state;
   const { source, priority, interval } = event;
-  // A hand-over past its deadline is over, even where a stall kept its timer from saying so.
-  const current = turn.context.now < turn.state.deadlines.handover;
-  const known = handover.kind === "giving" || handover.kind === "taking" ? handover.kind : undefined;
-  const mode = current ? known : undefined;
+  const mode = handoverRole(turn, event);
   turn.one(event.index, { type: "advertisement", source, priority, interval, handover: mode });
   if (name === "backup" && priority === 0)
     turn.state.links.forEach((_, index) => {
@@ -164,7 +165,7 @@ function hear(turn: Turn, event: Extract<GroupEvent, { type: "advertisement" }>)
     });
   if (name === "active" && turn.state.links[event.index]?.vrrp.name === "backup") {
     const last = turn.lastReason;
-    if (mode === "giving" && priority > 0) turn.given(last);
+    if (mode === "giving") turn.given(last);
     else turn.lost(last, event.index);
     evaluate(turn);
   }
@@ -178,11 +179,18 @@ function giveWay(turn: Turn): void {
   if (yielding !== undefined && turn.state.name === "active") hear(turn, yielding.event);
 }
 
+/** By one of the nodes that were asked; the last one's answer is the end. */
+function acknowledged(turn: Turn, yielding: NonNullable<GroupState["yielding"]>): void {
+  const left = yielding.left - 1;
+  turn.patch({ yielding: { ...yielding, left } });
+  if (left <= 0) giveWay(turn);
+}
+
 function onFlows(turn: Turn, { flows }: Extract<GroupEvent, { type: "flows" }>): void {
   turn.patch({ flows });
   const { gated, healing } = turn.state;
-  if (gated && flows?.arriving !== true) turn.openGate("the connections are here", false);
-  if (healing !== undefined && unsynced(turn.state, turn.context.node) === undefined) turn.healed(healing);
+  if (gated && !awaited(turn.state)) turn.openGate("the connections are here", false);
+  if (healing !== undefined && unsynced(turn.state, turn.context) === undefined) turn.healed(healing);
 }
 
 function onTimer(turn: Turn): void {
@@ -259,6 +267,7 @@ export function stepGroup(state: GroupState, event: GroupEvent, context: GroupCo
       break;
     case "peer":
       turn.heardPeer(event.node, event.peer);
+      releasedByGiver(turn, event.node);
       break;
     case "message":
       answerMessage(turn, event.from, event.message);
@@ -273,7 +282,7 @@ export function stepGroup(state: GroupState, event: GroupEvent, context: GroupCo
       onFlows(turn, event);
       break;
     case "flushed":
-      if (turn.state.yielding?.id === event.id) giveWay(turn);
+      if (turn.state.yielding?.id === event.id) acknowledged(turn, turn.state.yielding);
       else flushed(turn, event.id);
       break;
     case "planned":

@@ -2,7 +2,15 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { fromHex, hex } from "../../base/bytes.ts";
 import { fail, ok } from "../../base/result.ts";
-import { type Datagram, HANDOVER_DROP_REASONS, decodeDatagram, encodeDatagram, routerKey } from "./wire.ts";
+import {
+  type Datagram,
+  HANDOVER_DROP_REASONS,
+  HANDOVER_MAX_BYTES,
+  decodeDatagram,
+  encodeDatagram,
+  hellosOf,
+  routerKey,
+} from "./wire.ts";
 
 const head = { boot: 1_790_000_000_123, sequence: 7, site: "shop", node: "lb1", digest: "d1" };
 
@@ -47,6 +55,23 @@ describe("messages between nodes", () => {
     const bytes = encodeDatagram({ ...head, body: { type: "offer", id: 9, router: "edge" } });
     expect(hex(bytes)).toBe("4e494e450101000001a0c4506c7b000000070473686f70036c6231026431000000090465646765");
     expect(routerKey("edge")).toBe(0x56f6d83c);
+  });
+  it("says hello of any number of routers, in datagrams that fit", () => {
+    const routers = Array.from({ length: 150 }, (_, key) => ({
+      key,
+      state: "active" as const,
+      priority: 100,
+      eligible: true,
+      life: 1,
+      claims: 1,
+    }));
+    const hellos = hellosOf(routers);
+    expect(hellos.flatMap((hello) => hello.routers)).toEqual(routers);
+    const long = { ...head, site: "s".repeat(63), node: "n".repeat(63), digest: "d".repeat(64) };
+    for (const body of hellos)
+      expect(encodeDatagram({ ...long, body }).length).toBeLessThanOrEqual(HANDOVER_MAX_BYTES);
+    // The digest is told by a node without routers, too.
+    expect(hellosOf([])).toEqual([{ type: "hello", routers: [] }]);
   });
   it("names why it drops, and never throws", () => {
     const good = encodeDatagram({ ...head, body: { type: "offer", id: 9, router: "edge" } });

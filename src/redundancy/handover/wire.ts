@@ -8,7 +8,7 @@
  *         body by type
  *         HMAC-SHA256                 32, where the nodes share a secret
  *
- * hello: count(2), then per router: name hash(4), state(1), priority(1), eligible(1), life(4), claims(2).
+ * hello, as many as the sender's routers need: count(2), then per router: name hash(4), state(1), priority(1), eligible(1), life(4), claims(2).
  * offer, cancel: id(4), router. refuse: and reason. ask: and to. answer: and error.
  *
  * Why not a VRRP packet: priority 0 says "somebody take it" and costs the skew time; an offer names who
@@ -32,7 +32,11 @@ export interface HelloRouter {
   readonly life: number;
   readonly claims: number;
 }
-export type WireBody = { readonly type: "hello"; readonly routers: readonly HelloRouter[] } | NodeMessage;
+export interface Hello {
+  readonly type: "hello";
+  readonly routers: readonly HelloRouter[];
+}
+export type WireBody = Hello | NodeMessage;
 
 export interface Datagram {
   /** When the sender started, in ms since 1970, and a count since. */
@@ -42,6 +46,18 @@ export interface Datagram {
   readonly node: string;
   readonly digest: string;
   readonly body: WireBody;
+}
+
+/** A hello has room for so many routers. */
+const HELLO_ROUTERS = 64;
+
+/** What a node says of its routers: each is told of in one of the hellos, of which there is at least one. */
+export function hellosOf(routers: readonly HelloRouter[]): Hello[] {
+  const count = Math.max(1, Math.ceil(routers.length / HELLO_ROUTERS));
+  return Array.from({ length: count }, (_, i) => ({
+    type: "hello",
+    routers: routers.slice(i * HELLO_ROUTERS, (i + 1) * HELLO_ROUTERS),
+  }));
 }
 
 export const HANDOVER_DROP_REASONS = {

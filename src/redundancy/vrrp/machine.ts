@@ -47,6 +47,19 @@ export interface Heard {
   readonly at: MonotonicMs;
 }
 
+/** How long a Backup waits for the Active, in intervals of that one and skew times of its own. */
+interface Patience {
+  readonly intervals: number;
+  readonly skews: number;
+}
+const SILENCE: Patience = { intervals: 3, skews: 1 };
+const RELEASED: Patience = { intervals: 0, skews: 1 };
+/**
+ * Another Active would be heard within an interval; a quarter more for jitter and an eighth of the skew, so
+ * that with the longest silence before the restart the other nodes' three intervals are not over yet.
+ */
+const RESUMED: Patience = { intervals: 1.25, skews: 1 / 8 };
+
 export interface VrrpState {
   readonly name: VrrpStateName;
   /** Learned from the Active (Active_Adver_Interval). */
@@ -54,8 +67,9 @@ export interface VrrpState {
   /** The last advertisement of somebody else, respected or not. */
   readonly heard: Heard | undefined;
   readonly deadlines: Readonly<Record<VrrpTimer, MonotonicMs>>;
-  /** When the ActiveDown timer was last armed, so that a change of priority can move it. */
+  /** When the ActiveDown timer was last armed, and for how long, so that a change of priority can move it. */
   readonly armedAt: MonotonicMs;
+  readonly patience: Patience;
   /** Given away on command: does not take it back by preemption until it has been Active again. */
   readonly yielded: boolean;
   /** Active, but woke up so late that another may have taken over: the next advertisement heard decides. */
@@ -71,7 +85,7 @@ export type VrrpEvent =
       readonly source: IpAddress;
       readonly priority: number;
       readonly interval: DurationMs;
-      /** A hand-over is under way, in which advertisements of the other node count differently. */
+      /** Of the other node of a hand-over under way: the giver's, heard by the taker, or the taker's. */
       readonly handover?: "taking" | "giving" | undefined;
     }
   /** Some deadline has passed. Every packet that arrived before has been delivered. */
@@ -149,6 +163,7 @@ export const initialVrrp = (config: VrrpConfig, now: MonotonicMs): VrrpState => 
   heard: undefined,
   deadlines: IDLE,
   armedAt: now,
+  patience: SILENCE,
   yielded: false,
   suspect: false,
 });
@@ -162,15 +177,21 @@ const counted = (state: VrrpState, counter: VrrpCounter): VrrpStep => ({
   effects: [{ type: "count", counter }],
 });
 
+const until = (state: VrrpState, { version, priority }: VrrpConfig): MonotonicMs => {
+  const { activeInterval, armedAt, patience } = state;
+  const skew = skewTime(version, priority, activeInterval);
+  return addTime(armedAt, ms(patience.intervals * activeInterval + patience.skews * skew));
+};
+
 /** (Re-)arms the ActiveDown timer from now on. */
-function armed(state: VrrpState, { now, config }: VrrpContext, interval: DurationMs): VrrpState {
-  const down = activeDownInterval(config.version, config.priority, interval);
-  return {
-    ...state,
-    activeInterval: interval,
-    armedAt: now,
-    deadlines: { ...state.deadlines, activeDown: addTime(now, down) },
-  };
+function armed(
+  state: VrrpState,
+  { now, config }: VrrpContext,
+  activeInterval: DurationMs,
+  patience: Patience = SILENCE,
+): VrrpState {
+  const next: VrrpState = { ...state, activeInterval, armedAt: now, patience };
+  return { ...next, deadlines: { ...next.deadlines, activeDown: until(next, config) } };
 }
 
 function becomeActive(state: VrrpState, { now, config }: VrrpContext, reason: string): VrrpStep {
@@ -201,17 +222,9 @@ function becomeBackup(
   };
 }
 
-/**
- * Another Active would be heard within an interval; a quarter more for jitter and an eighth of the skew, so
- * that with the longest silence before the restart the other nodes' three intervals are not over yet.
- */
 function resume(state: VrrpState, context: VrrpContext): VrrpStep {
-  const { now, config } = context;
   const step = becomeBackup(state, context, "restarted while Active");
-  const skew = skewTime(config.version, config.priority, config.interval);
-  const wait = ms(1.25 * config.interval + skew / 8);
-  const deadlines = { ...step.state.deadlines, activeDown: addTime(now, wait) };
-  return { state: { ...step.state, deadlines }, effects: step.effects };
+  return { ...step, state: armed(step.state, context, context.config.interval, RESUMED) };
 }
 
 type AdvertisementEvent = Extract<VrrpEvent, { type: "advertisement" }>;
@@ -220,14 +233,8 @@ type AdvertisementEvent = Extract<VrrpEvent, { type: "advertisement" }>;
 function heardAsBackup(state: VrrpState, event: AdvertisementEvent, context: VrrpContext): VrrpStep {
   const { now, config } = context;
   if (event.priority === 0) {
-    const skew = skewTime(config.version, config.priority, state.activeInterval);
-    // Armed as if the silence had begun 3 intervals ago, so that a changed priority still moves it right.
-    const armedAt = addTime(now, ms(-3 * state.activeInterval));
-    return unchanged({
-      ...state,
-      armedAt,
-      deadlines: { ...state.deadlines, activeDown: addTime(now, skew), preempt: NEVER },
-    });
+    const calm = armed(state, context, state.activeInterval, RELEASED);
+    return unchanged({ ...calm, deadlines: { ...calm.deadlines, preempt: NEVER } });
   }
   if (event.priority >= config.priority || !config.preempt || state.yielded) {
     const calm = armed(state, context, event.interval);
@@ -342,11 +349,7 @@ function onConfigured(state: VrrpState, { now, config }: VrrpContext): VrrpStep 
     };
   }
   if (state.name === "initialize") return unchanged(state);
-  const down = activeDownInterval(config.version, config.priority, state.activeInterval);
-  return unchanged({
-    ...state,
-    deadlines: { ...state.deadlines, activeDown: addTime(state.armedAt, down) },
-  });
+  return unchanged({ ...state, deadlines: { ...state.deadlines, activeDown: until(state, config) } });
 }
 
 export function stepVrrp(state: VrrpState, event: VrrpEvent, context: VrrpContext): VrrpStep {
@@ -375,9 +378,8 @@ export function stepVrrp(state: VrrpState, event: VrrpEvent, context: VrrpContex
     }
     case "released": {
       if (state.name !== "backup") return unchanged(state);
-      const skew = skewTime(context.config.version, context.config.priority, state.activeInterval);
-      const activeDown = earliest(state.deadlines.activeDown, addTime(context.now, skew));
-      return unchanged({ ...state, deadlines: { ...state.deadlines, activeDown } });
+      const calm = armed(state, context, state.activeInterval, RELEASED);
+      return unchanged(calm.deadlines.activeDown < state.deadlines.activeDown ? calm : state);
     }
     case "shutdown": {
       if (state.name === "initialize") return unchanged(state);

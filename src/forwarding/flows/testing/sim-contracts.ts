@@ -48,7 +48,7 @@ export interface World {
 /** What a flows process says to the virtual routers: as redundancy/flows-link.ts makes of its report. */
 export interface FlowsSaid {
   readonly synced: readonly string[];
-  readonly arriving: boolean;
+  readonly arriving: readonly string[];
 }
 /** A virtual router of one node. */
 export interface SimRouter {

@@ -132,11 +132,11 @@ export class SimNode {
   }
   #said(process: SimProcess): FlowsSaid {
     const peers = [...process.peers.values()];
-    const whole = peers.filter(({ machine }) => machine.isConnected && machine.receivedAll);
-    return {
-      synced: whole.map(({ index }) => this.world.name(index)),
-      arriving: peers.some(({ machine }) => machine.isConnected && !machine.receivedAll),
-    };
+    const connected = (all: boolean): string[] =>
+      peers.flatMap(({ machine, index }) =>
+        machine.isConnected && machine.receivedAll === all ? [this.world.name(index)] : [],
+      );
+    return { synced: connected(true), arriving: connected(false) };
   }
 
   #host(router: string): RouterHost {
