@@ -30,11 +30,12 @@ export function kernelFlows(clock: Clock): FlowTable {
 async function cutOne(table: Conntrack, selector: FlowSelector): Promise<number> {
   const address = ipBytes(selector.backend);
   const protocol = PROTOCOLS[selector.protocol];
+  const [first, last] = selector.ports;
   const found: FlowName[] = [];
   const filter = { family: selector.family, mark: { value: selector.mark, mask: selector.mask } };
   await table.each(filter, (flow) => {
     if (flow.protocol !== protocol || !bytesEqual(flow.reply.source, address)) return;
-    if (selector.port !== undefined && flow.reply.sourcePort !== selector.port) return;
+    if (flow.reply.sourcePort < first || flow.reply.sourcePort > last) return;
     const { family, original, id } = flow;
     // What is visited may lie in a buffer that is used again.
     const own = { ...original, source: original.source.slice(), destination: original.destination.slice() };
