@@ -330,10 +330,7 @@ export class Forwarder {
     const keepers = keepersText(input);
     if (keepers === this.#keepers) return;
     this.#keepers = keepers;
-    const count = async (forgotten: number): Promise<void> => {
-      this.#events.clientsForgotten += forgotten;
-      await this.#written();
-    };
+    const count = (forgotten: number): void => void (this.#events.clientsForgotten += forgotten);
     this.#turns
       .steps(forgetClients(this.#nftables, input), count, () => this.#keepers === keepers)
       .catch((error: unknown) => {

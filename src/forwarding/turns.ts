@@ -49,7 +49,7 @@ export class Turns {
    */
   async steps<T>(
     work: AsyncGenerator<T, void>,
-    each: (value: T) => Promise<void>,
+    each: (value: T) => void | Promise<void>,
     wanted: () => boolean,
   ): Promise<void> {
     let done: boolean | undefined = false;
