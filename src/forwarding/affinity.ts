@@ -60,9 +60,11 @@ const connectionMaps = (input: TableInput): { readonly set: NftSet; readonly kee
     }),
   );
 
-/** Takes clients of backends that may keep none out of the kernel's memory; answers how many. */
-export async function forgetClients(nftables: NftablesService, input: TableInput): Promise<number> {
-  let count = 0;
+/** Takes clients of backends that may keep none out of the kernel's memory, in portions; yields how many. */
+export async function* forgetClients(
+  nftables: NftablesService,
+  input: TableInput,
+): AsyncGenerator<number, void> {
   const maps = [
     ...forEachMap(input).map(({ name, service, table, keepers }) => ({
       table,
@@ -78,12 +80,12 @@ export async function forgetClients(nftables: NftablesService, input: TableInput
       const found = await nftables.elements({ family: table, table: TABLE }, set.name);
       const gone = found.filter(({ data }) => !(data instanceof Uint8Array && allowed.has(data.join("."))));
       if (gone.length === 0) break;
-      count += await inParts(nftables, gone, (elements) => [
-        { place: { family: table, table: TABLE }, op: "delete-elements", set, elements },
-      ]);
+      for (const part of partsOf(gone))
+        yield await write(nftables, part, (elements) => [
+          { place: { family: table, table: TABLE }, op: "delete-elements", set, elements },
+        ]);
     }
   }
-  return count;
 }
 
 export interface Remembered {
@@ -96,15 +98,15 @@ export interface Remembered {
 const NEWS = 1 / 16;
 
 /**
- * What another node told. Of two that disagree about a client the one that met it last is right, which is the one
- * whose entry lives longer.
+ * What another node told, in portions. Of two that disagree about a client the one that met it last is right, which is
+ * the one whose entry lives longer. `current` is asked for each portion, since backends change meanwhile; where it
+ * answers undefined, the rest is left out.
  */
-export async function rememberClients(
+export async function* rememberClients(
   nftables: NftablesService,
-  input: TableInput,
+  current: () => TableInput | undefined,
   entries: readonly AffinityEntry[],
-): Promise<Remembered> {
-  const maps = new Map(forEachMap(input).map((one) => [`${one.table} ${one.name}`, one]));
+): AsyncGenerator<Remembered, void> {
   const byMap = new Map<string, AffinityEntry[]>();
   for (const one of entries) {
     const key = `${ipFamily(one.source) === 4 ? "ip" : "ip6"} ${one.service}`;
@@ -112,67 +114,89 @@ export async function rememberClients(
     if (same) same.push(one);
     else byMap.set(key, [one]);
   }
-  let [written, refused] = [0, 0];
   for (const [key, told] of byMap) {
-    const map = maps.get(key);
-    const timeout = map?.service.forward.affinity?.timeout;
-    if (map === undefined || timeout === undefined) {
-      refused += told.length;
+    let held: ReadonlyMap<string, ElementRead> | undefined;
+    for (const part of partsOf(told)) {
+      const input = current();
+      if (input === undefined) return;
+      const map = forEachMap(input).find((one) => `${one.table} ${one.name}` === key);
+      if (map !== undefined) held ??= await heldBy(nftables, map);
+      yield map === undefined || held === undefined
+        ? { written: 0, refused: part.length }
+        : await rememberPart(nftables, map, held, part);
+    }
+  }
+}
+
+const heldBy = async (
+  nftables: NftablesService,
+  { table, name }: AffinityMap,
+): Promise<Map<string, ElementRead>> =>
+  new Map(
+    (await nftables.elements({ family: table, table: TABLE }, affinitySet(name))).map((one) => [
+      one.key.join("."),
+      one,
+    ]),
+  );
+
+async function rememberPart(
+  nftables: NftablesService,
+  { name, service, table, keepers }: AffinityMap,
+  held: ReadonlyMap<string, ElementRead>,
+  told: readonly AffinityEntry[],
+): Promise<Remembered> {
+  const timeout = service.forward.affinity?.timeout ?? 0;
+  const allowed = new Set(keepers);
+  const set = affinityMap(name, service, table === "ip" ? 4 : 6);
+  const place = { family: table, table: TABLE } as const;
+  let refused = 0;
+  const news: NftElement[] = [];
+  for (const { source, backend, port, expires } of told) {
+    const data =
+      ipFamily(backend) === ipFamily(source) ? backendData(service, { address: backend, port }) : undefined;
+    if (data === undefined || !allowed.has(data.join("."))) {
+      refused++;
       continue;
     }
-    const { name, service, table } = map;
-    const allowed = new Set(map.keepers);
-    const set = affinityMap(name, service, table === "ip" ? 4 : 6);
-    const place = { family: table, table: TABLE } as const;
-    const held = new Map<string, ElementRead>(
-      (await nftables.elements(place, affinitySet(name))).map((one) => [one.key.join("."), one]),
-    );
-    const news: NftElement[] = [];
-    for (const { source, backend, port, expires } of told) {
-      const data =
-        ipFamily(backend) === ipFamily(source) ? backendData(service, { address: backend, port }) : undefined;
-      if (data === undefined || !allowed.has(data.join("."))) {
-        refused++;
-        continue;
-      }
-      const element = { key: clientKey(service, source), data, timeout, expires: Math.min(expires, timeout) };
-      const there = held.get(element.key.join("."));
-      const left = there?.expires ?? 0;
-      const same = there?.data instanceof Uint8Array && bytesEqual(there.data, data);
-      if (there !== undefined && element.expires <= left + (same ? timeout * NEWS : 0)) continue;
-      news.push(element);
-    }
-    written += await inParts(nftables, news, (elements): NftChange[] => {
-      const old = elements.flatMap((one) => held.get(one.key.join(".")) ?? []);
-      const add: NftChange = { place, op: "add-elements", set, elements };
-      return old.length === 0 ? [add] : [{ place, op: "delete-elements", set, elements: old }, add];
-    });
+    const element = { key: clientKey(service, source), data, timeout, expires: Math.min(expires, timeout) };
+    const there = held.get(element.key.join("."));
+    const left = there?.expires ?? 0;
+    const same = there?.data instanceof Uint8Array && bytesEqual(there.data, data);
+    if (there !== undefined && element.expires <= left + (same ? timeout * NEWS : 0)) continue;
+    news.push(element);
   }
+  const written = await write(nftables, news, (elements): NftChange[] => {
+    const old = elements.flatMap((one) => held.get(one.key.join(".")) ?? []);
+    const add: NftChange = { place, op: "add-elements", set, elements };
+    return old.length === 0 ? [add] : [{ place, op: "delete-elements", set, elements: old }, add];
+  });
   return { written, refused };
 }
 
 const PART = 1000;
-/** A transaction each; one that is refused, since an element came or went meanwhile, is tried element by element. */
-async function inParts(
+function* partsOf<T>(all: readonly T[]): Generator<readonly T[]> {
+  for (let at = 0; at < all.length; at += PART) yield all.slice(at, at + PART);
+}
+
+/** One transaction; where it is refused, since an element came or went meanwhile, one for each element. */
+async function write(
   nftables: NftablesService,
-  elements: readonly NftElement[],
+  part: readonly NftElement[],
   changes: (part: readonly NftElement[]) => NftChange[],
 ): Promise<number> {
-  let done = 0;
-  for (let at = 0; at < elements.length; at += PART) {
-    const part = elements.slice(at, at + PART);
-    try {
-      await nftables.apply(changes(part));
-      done += part.length;
-    } catch {
-      for (const one of part)
-        await nftables.apply(changes([one])).then(
-          () => done++,
-          () => undefined,
-        );
-    }
+  if (part.length === 0) return 0;
+  try {
+    await nftables.apply(changes(part));
+    return part.length;
+  } catch {
+    let done = 0;
+    for (const one of part)
+      await nftables.apply(changes([one])).then(
+        () => done++,
+        () => undefined,
+      );
+    return done;
   }
-  return done;
 }
 
 /** A map's elements as other nodes understand them. */

@@ -1,16 +1,33 @@
 import type { ForwardedCounters } from "../contracts/forwarding.ts";
 import type { MetricSample } from "../contracts/metrics.ts";
 import { readHostU32 } from "../linux/nftables/expressions.ts";
-import type { NftSet, NftTable } from "../linux/nftables/model.ts";
+import { KernelError } from "../linux/native.ts";
+import type { NftFamily, NftSet, NftTable } from "../linux/nftables/model.ts";
 import type { NftablesService } from "../linux/nftables/service.ts";
+import type { ElementRead } from "../linux/nftables/wire-objects.ts";
+import { backendKey } from "./machine.ts";
 import { LAST_SERVICE } from "./marks.ts";
-import { TABLE, type TableInput } from "./policy.ts";
+import { TABLE, type TableInput, forwarded } from "./policy.ts";
 
 type Kind = "connections" | "packetsIn" | "bytesIn" | "packetsOut" | "bytesOut";
 interface Count {
   /** What elements that are gone had counted. */
   base: number;
   last: number;
+}
+
+type Reader = Pick<NftablesService, "elements">;
+/** ENOENT. */
+const MISSING = 2;
+
+/** Nothing of a set that went meanwhile. */
+async function elementsOf(nftables: Reader, family: NftFamily, set: string): Promise<ElementRead[]> {
+  try {
+    return await nftables.elements({ family, table: TABLE }, set);
+  } catch (error) {
+    if (error instanceof KernelError && error.errno === MISSING) return [];
+    throw error;
+  }
 }
 
 /**
@@ -21,12 +38,8 @@ export class Counters {
   readonly #counts = new Map<string, Count>();
   readonly #rows = new Map<string, { readonly service: string; readonly backend: string }>();
 
-  /** Reads all counting sets. */
-  async collect(
-    nftables: NftablesService,
-    tables: ReadonlyMap<string, NftTable>,
-    input: TableInput,
-  ): Promise<void> {
+  /** Reads all counting sets, and forgets what is not in the site any more. */
+  async collect(nftables: Reader, tables: ReadonlyMap<string, NftTable>, input: TableInput): Promise<void> {
     const names = new Map([...input.serviceIds].map(([name, id]) => [id, name]));
     for (const { family, sets } of tables.values()) {
       if (family === "netdev") {
@@ -36,7 +49,7 @@ export class Counters {
       for (const { name } of sets) {
         const traffic = name === "traffic" || name === "traffic-ranges";
         if (name !== "connections" && !traffic) continue;
-        for (const element of await nftables.elements({ family, table: TABLE }, name)) {
+        for (const element of await elementsOf(nftables, family, name)) {
           const backend = element.comment ?? "";
           const service = names.get(readHostU32(element.key) & LAST_SERVICE);
           if (service === undefined) continue;
@@ -52,14 +65,30 @@ export class Counters {
         }
       }
     }
+    this.#forget(input);
+  }
+
+  #forget(input: TableInput): void {
+    const here = new Set(
+      forwarded(input.site).flatMap(([service, { forward }]) =>
+        (input.pools.get(forward.pool)?.backends ?? []).map(
+          ({ name }) => `${service}\n${backendKey(forward.pool, name)}`,
+        ),
+      ),
+    );
+    for (const at of this.#rows.keys()) if (!here.has(at)) this.#rows.delete(at);
+    for (const key of this.#counts.keys()) {
+      const [service, backend] = key.split("\n");
+      if (!here.has(`${service}\n${backend}`)) this.#counts.delete(key);
+    }
   }
 
   /** Of direct services only the first packets of connections are told apart by backend: those that were hashed. */
-  async #collectDirect(nftables: NftablesService, sets: readonly NftSet[]): Promise<void> {
+  async #collectDirect(nftables: Reader, sets: readonly NftSet[]): Promise<void> {
     for (const { name } of sets) {
       const service = /^slots-([^.]+)/.exec(name)?.[1];
       if (service === undefined) continue;
-      for (const element of await nftables.elements({ family: "netdev", table: TABLE }, name)) {
+      for (const element of await elementsOf(nftables, "netdev", name)) {
         const backend = element.comment ?? "";
         const at = `${service}\n${backend}`;
         this.#rows.set(at, { service, backend });

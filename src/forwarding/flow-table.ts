@@ -1,5 +1,4 @@
 import { ipBytes } from "../base/addresses.ts";
-import { bytesEqual } from "../base/bytes.ts";
 import type { Clock } from "../base/time.ts";
 import { Conntrack, type FlowName } from "../linux/conntrack.ts";
 import { LAST_SERVICE, MARK_SIGNATURE, SIGNATURE_MASK } from "./marks.ts";
@@ -20,22 +19,37 @@ export function kernelFlows(clock: Clock): FlowTable {
     cut: (which) =>
       use(async (table) => {
         let count = 0;
-        for (const selector of which) count += await cutOne(table, selector);
+        for (const same of grouped(which, passOf).values()) count += await cutSome(table, same);
         return count;
       }),
     count: () => use((table) => countAll(table)),
   };
 }
 
-async function cutOne(table: Conntrack, selector: FlowSelector): Promise<number> {
-  const address = ipBytes(selector.backend);
-  const protocol = PROTOCOLS[selector.protocol];
+/** What can be looked for in one pass: a table may hold a million connections. */
+const passOf = ({ family, mark, mask }: FlowSelector): string => `${family} ${mark} ${mask}`;
+const endOf = (protocol: number, backend: Uint8Array): string => `${protocol} ${backend.join(".")}`;
+
+function grouped<T>(all: readonly T[], by: (one: T) => string): Map<string, T[]> {
+  const groups = new Map<string, T[]>();
+  for (const one of all) {
+    const same = groups.get(by(one));
+    if (same) same.push(one);
+    else groups.set(by(one), [one]);
+  }
+  return groups;
+}
+
+async function cutSome(table: Conntrack, which: readonly FlowSelector[]): Promise<number> {
+  const [first] = which;
+  if (!first) return 0;
+  const ends = grouped(which, (one) => endOf(PROTOCOLS[one.protocol], ipBytes(one.backend)));
   const found: FlowName[] = [];
-  const filter = { family: selector.family, mark: { value: selector.mark, mask: selector.mask } };
-  await table.each(filter, (flow) => {
-    if (flow.protocol !== protocol || !bytesEqual(flow.reply.source, address)) return;
-    if (selector.port !== undefined && flow.reply.sourcePort !== selector.port) return;
-    const { family, original, id } = flow;
+  const { family } = first;
+  const filter = { family, mark: { value: first.mark, mask: first.mask } };
+  await table.each(filter, ({ protocol, original, reply, id }) => {
+    const { source, sourcePort: port } = reply;
+    if (!ends.get(endOf(protocol, source))?.some(({ ports }) => port >= ports[0] && port <= ports[1])) return;
     // What is visited may lie in a buffer that is used again.
     const own = { ...original, source: original.source.slice(), destination: original.destination.slice() };
     found.push({ family, protocol, original: own, id });

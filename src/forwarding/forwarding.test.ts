@@ -7,9 +7,9 @@ import type { HealthState } from "../contracts/forwarding.ts";
 import type { Site, SiteInput } from "../contracts/site.ts";
 import { type NftChange, diffTables } from "../linux/nftables/diff.ts";
 import type { NftTable } from "../linux/nftables/model.ts";
-import { cutsAfter } from "./cuts.ts";
+import { cutsFor, owedAfter } from "./cuts.ts";
 import { explainServices } from "./explain.ts";
-import { allocateIds } from "./ids.ts";
+import { allocateIds, numbersOf } from "./ids.ts";
 import { type BackendFacts, NO_MEMORY, backendKey, decide } from "./machine.ts";
 import { type TableInput, buildTables, forwarded, siteSeed } from "./policy.ts";
 import { Kept } from "./policy-kept.ts";
@@ -44,10 +44,10 @@ function input(site: Site, down: readonly string[] = [], previous = new Map<stri
     node: "lb1",
     pools: new Map(pools.map((one) => [one.pool, one])),
     serviceIds: allocateIds(
-      previous,
+      numbersOf(previous),
       forwarded(site).map(([name]) => name),
       4095,
-    ),
+    ).ids,
     prefixes: [],
     owned: true,
   };
@@ -124,26 +124,30 @@ describe("which backends take connections", () => {
 
 describe("numbers of names", () => {
   it("stay while the name lives, and are not reused at once", () => {
-    const first = allocateIds(new Map(), ["a", "b", "c"], 10);
+    const first = allocateIds(numbersOf(new Map()), ["a", "b", "c"], 10);
     const second = allocateIds(first, ["a", "c", "d"], 10);
-    expect([...second]).toEqual([
+    expect([...second.ids]).toEqual([
       ["a", 1],
       ["c", 3],
       ["d", 4],
     ]);
-    expect(() => allocateIds(new Map(), ["a", "b"], 1)).toThrow(RangeError);
+    // The highest as well: connections may still carry it.
+    const third = allocateIds(allocateIds(second, ["a", "c"], 10), ["a", "e"], 10);
+    expect(third.ids.get("e")).toBe(5);
+    expect(() => allocateIds(numbersOf(new Map()), ["a", "b"], 1)).toThrow(RangeError);
   });
   it("are never shared, whatever comes and goes", () => {
     fc.assert(
       fc.property(
         fc.array(fc.uniqueArray(fc.constantFrom("a", "b", "c", "d", "e", "f", "g", "h"), { maxLength: 6 })),
         (rounds) => {
-          let ids: ReadonlyMap<string, number> = new Map();
+          let numbers = numbersOf(new Map());
           for (const names of rounds) {
-            const next = allocateIds(ids, names, 8);
-            expect(new Set(next.values()).size).toBe(names.length);
-            for (const name of names) if (ids.has(name)) expect(next.get(name)).toBe(ids.get(name));
-            ids = next;
+            const next = allocateIds(numbers, names, 8);
+            const { ids } = numbers;
+            expect(new Set(next.ids.values()).size).toBe(names.length);
+            for (const name of names) if (ids.has(name)) expect(next.ids.get(name)).toBe(ids.get(name));
+            numbers = next;
           }
         },
       ),
@@ -246,10 +250,19 @@ describe("connections that must go", () => {
   });
   it("are the UDP ones of a backend that died or was removed, and none of one that drains", () => {
     const before = input(site);
-    const cuts = cutsAfter(before, input(site, ["b2"]));
-    expect(cuts).toMatchObject([{ protocol: "udp", backend: ip("10.2.0.12"), port: 8080, mark: 0x4e000001 }]);
-    expect(cutsAfter(input(site, ["b2"]), input(site, ["b2"]))).toEqual([]);
-    expect(cutsAfter(undefined, before)).toEqual([]);
+    const cuts = [...owedAfter(new Map(), before, input(site, ["b2"])).values()].flat();
+    expect(cuts).toMatchObject([
+      { protocol: "udp", backend: ip("10.2.0.12"), ports: [8080, 8080], mark: 0x4e000001 },
+    ]);
+    expect(owedAfter(new Map(), input(site, ["b2"]), input(site, ["b2"])).size).toBe(0);
+    expect(owedAfter(new Map(), undefined, before).size).toBe(0);
+  });
+  it("are of a backend that keeps a range's ports those ports, and no other of its address", () => {
+    const pools = { apps: { backends: { b1: "10.2.0.11:5000", b2: "10.2.0.11:8080" } } };
+    const services = { media: { on: "edge", listen: "10.0.0.1:5000-5009/udp", forward: { pool: "apps" } } };
+    const given = input(makeSite({ pools, services }));
+    const ports = (backend: string) => cutsFor(given, "apps", backend, ["udp"]).map((one) => one.ports);
+    expect([ports("b1"), ports("b2")]).toEqual([[[5000, 5009]], [[8080, 8080]]]);
   });
 });
 

@@ -4,20 +4,29 @@
  */
 export type Ids = ReadonlyMap<string, number>;
 
+export interface Numbering {
+  readonly ids: Ids;
+  /** The number that was given last, whether its name lives or not. */
+  readonly latest: number;
+}
+
+/** What is known of numbers that an earlier process gave. */
+export const numbersOf = (ids: Ids): Numbering => ({ ids, latest: Math.max(0, ...ids.values()) });
+
 /** Keeps what it can; new names get numbers that were longest free. Throws where there are too many. */
-export function allocateIds(previous: Ids, names: Iterable<string>, last: number): Ids {
+export function allocateIds(previous: Numbering, names: Iterable<string>, last: number): Numbering {
   const wanted = new Set(names);
   if (wanted.size > last) throw new RangeError(`${wanted.size} names, but only ${last} numbers`);
-  const kept = new Map([...previous].filter(([name, id]) => wanted.has(name) && id >= 1 && id <= last));
-  const used = new Set(kept.values());
-  // Past the highest ever seen first: a number is not reused while something may still refer to it.
-  let next = Math.max(0, ...previous.values());
+  const ids = new Map([...previous.ids].filter(([name, id]) => wanted.has(name) && id >= 1 && id <= last));
+  const used = new Set(ids.values());
+  // In turn: a number is not reused while something may still refer to it.
+  let { latest } = previous;
   for (const name of wanted) {
-    if (kept.has(name)) continue;
-    do next = (next % last) + 1;
-    while (used.has(next));
-    kept.set(name, next);
-    used.add(next);
+    if (ids.has(name)) continue;
+    do latest = (latest % last) + 1;
+    while (used.has(latest));
+    ids.set(name, latest);
+    used.add(latest);
   }
-  return kept;
+  return { ids, latest };
 }

@@ -30,6 +30,8 @@ export interface BackendDecision {
   readonly weight: number;
   /** Clients with affinity to it may go on with it: also in drain and with weight 0, not when down or in maintenance. */
   readonly keepsClients: boolean;
+  /** Its checks call it dead, whatever else keeps it from taking connections, or has it take them. */
+  readonly down: boolean;
   readonly reason: string;
 }
 
@@ -134,6 +136,7 @@ function decidePool(
         backend: one.backend,
         weight: takes ? one.weight : 0,
         keepsClients: takes || (one.up && one.admin !== "maintenance"),
+        down: one.health === "down",
         reason: why,
       };
     }),

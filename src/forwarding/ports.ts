@@ -10,8 +10,8 @@ export interface FlowSelector {
   readonly mask: number;
   /** The source of replies. */
   readonly backend: IpAddress;
-  /** Absent where a range keeps its ports. */
-  readonly port?: number;
+  /** First and last port of the backend; more than one where a range keeps its ports. */
+  readonly ports: readonly [number, number];
 }
 
 /** How many connections of a service lead to an address and port. */

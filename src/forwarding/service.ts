@@ -1,6 +1,6 @@
 import { OperationalError, messageOf } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import { type Clock, type MonotonicMs, type Timer, addTime, ms, timeSince } from "../base/time.ts";
+import { type Clock, type MonotonicMs, timeSince } from "../base/time.ts";
 import type {
   BackendStatus,
   ForwardedCounters,
@@ -13,12 +13,12 @@ import { type NftChange, diffTables } from "../linux/nftables/diff.ts";
 import type { NftFamily, NftTable } from "../linux/nftables/model.ts";
 import { NftablesService, probePersist } from "../linux/nftables/service.ts";
 import type { AffinityEntry } from "../contracts/affinity.ts";
-import { forgetClients, keepersText, rememberClients } from "./affinity.ts";
+import { type Remembered, forgetClients, keepersText, rememberClients } from "./affinity.ts";
 import { Counters, counterSamples } from "./counters.ts";
-import { cutsAfter, cutsFor } from "./cuts.ts";
+import { type Owed, cutsFor, owedAfter, sameAt } from "./cuts.ts";
 import { explainServices } from "./explain.ts";
 import { kernelFlows } from "./flow-table.ts";
-import { type Ids, allocateIds } from "./ids.ts";
+import { type Ids, type Numbering, allocateIds, numbersOf } from "./ids.ts";
 import { localPrefixes } from "./links.ts";
 import { type Memory, NO_MEMORY, type PoolDecision, backendKey, decide } from "./machine.ts";
 import { factsOf, leastWeights, needsCounts, sameWeights } from "./policy-weights.ts";
@@ -31,6 +31,7 @@ import { Kept } from "./policy-kept.ts";
 import { recover } from "./recover.ts";
 import { ensureSettings } from "./settings.ts";
 import { ToldClients } from "./told.ts";
+import { type Turn, Turns } from "./turns.ts";
 import { Rtnetlink } from "../linux/rtnetlink.ts";
 
 export interface ForwarderOptions {
@@ -43,14 +44,11 @@ export interface ForwarderOptions {
   readonly ownTables?: boolean;
   /** Networks of this host; read from it by default. */
   readonly prefixes?: () => readonly LocalPrefix[];
+  /** Kernel settings that forwarding needs; this host's by default. */
+  readonly settings?: typeof ensureSettings;
   /** The kernel's memory of clients was lost with its table: what other nodes and the flows process know is wanted. */
   readonly clientsLost?: () => void;
 }
-
-/** Changes within this time go to the kernel in one transaction. */
-const TICK = ms(5);
-/** How often the kernel is compared with what should be. */
-const CHECK = ms(500);
 
 interface Wanted {
   readonly site: Site;
@@ -83,22 +81,21 @@ export class Forwarder {
   #wanted: Wanted | undefined;
   #installed = new Map<NftFamily, NftTable>();
   #input: TableInput | undefined;
-  #serviceIds: Ids = new Map();
+  #numbers: Numbering = numbersOf(new Map());
   #memory: Memory = NO_MEMORY;
   #known: ReadonlySet<string> = new Set();
-  #tick: Timer | undefined;
-  #check: Timer | undefined;
-  #running: Promise<void> = Promise.resolve();
+  readonly #turns: Turns;
   #problem = "";
   /** A backend is in its slow start. */
   #growing = false;
   #weights: ReadonlyMap<string, ReadonlyMap<string, number>> = new Map();
-  #stopped = false;
   #generation = -1;
+  /** Connections that have to go and are not gone yet. */
+  #owed: Owed = new Map();
   readonly #kept = new Kept();
   readonly #told: ToldClients;
-  /** Backends that keep clients, as of the last time the memory of clients was gone through. */
-  #keepers = "";
+  /** Backends that keep clients, for which the memory of clients is or was gone through; undefined: that failed. */
+  #keepers: string | undefined = "";
   #prefixes: readonly LocalPrefix[] | undefined;
   /** Read only where a service is direct. */
   #links: readonly FrameLink[] = [];
@@ -109,6 +106,7 @@ export class Forwarder {
     this.#options = options;
     this.#nftables = nftables;
     this.#flows = options.flows ?? kernelFlows(options.clock);
+    this.#turns = new Turns(options.clock, (turn) => this.#work(turn));
     this.#told = new ToldClients(options.clock, (entries) => this.#writeClients(entries));
   }
 
@@ -120,7 +118,7 @@ export class Forwarder {
       forwarder.#owned = options.ownTables !== false && (await probePersist(nftables));
       await forwarder.#readAll();
       const left = recover([...forwarder.#installed.values()]);
-      forwarder.#serviceIds = left.serviceIds;
+      forwarder.#numbers = numbersOf(left.serviceIds);
       forwarder.#memory = { up: left.taking, lastHealthy: left.taking };
       forwarder.#known = left.known;
       if (forwarder.#installed.size > 0)
@@ -140,16 +138,12 @@ export class Forwarder {
   /** What shall be forwarded, and how its backends are. Reaches the kernel within a few milliseconds. */
   apply(site: Site, backends: readonly BackendStatus[]): void {
     this.#wanted = { site, statuses: backends, at: this.#options.clock.monotonic() };
-    this.#schedule();
+    this.#turns.changed();
   }
 
   /** Settles when everything asked so far is in the kernel, or has failed (see `problem`). */
-  async settled(): Promise<void> {
-    if (this.#tick) {
-      this.#tick.cancel();
-      this.#run("asked");
-    }
-    await this.#running;
+  settled(): Promise<void> {
+    return this.#turns.settled();
   }
 
   /** Empty where the kernel has what it should have; otherwise why not. */
@@ -179,20 +173,25 @@ export class Forwarder {
     this.#told.add(entries);
   }
 
-  #writeClients(entries: readonly AffinityEntry[]): Promise<void> {
-    this.#running = this.#running.then(async () => {
-      if (this.#stopped || this.#input === undefined || this.#problem !== "") return;
-      try {
-        const { written, refused } = await rememberClients(this.#nftables, this.#input, entries);
-        this.#events.clientsLearned += written;
-        this.#events.clientsRefused += refused;
-        if (!this.#owned && written > 0) this.#generation = await this.#nftables.generation();
-      } catch (error) {
-        // A map that somebody deleted: the check puts it back, and then asks for everything again.
-        this.#options.log.warn({ event: "forwarding.clients_refused", reason: messageOf(error) });
-      }
-    });
-    return this.#running;
+  async #writeClients(entries: readonly AffinityEntry[]): Promise<void> {
+    const known = () => (this.#problem === "" ? this.#input : undefined);
+    const writing = rememberClients(this.#nftables, known, entries);
+    const count = async ({ written, refused }: Remembered): Promise<void> => {
+      this.#events.clientsLearned += written;
+      this.#events.clientsRefused += refused;
+      if (written > 0) await this.#written();
+    };
+    // A map that somebody deleted: the check puts it back, and then asks for everything again.
+    await this.#turns.steps(writing, count, () => true).catch((error: unknown) => this.#sayClients(error));
+  }
+
+  #sayClients(error: unknown): void {
+    this.#options.log.warn({ event: "forwarding.clients_refused", reason: messageOf(error) });
+  }
+
+  /** What we wrote ourselves is no reason to read all again. */
+  async #written(): Promise<void> {
+    if (!this.#owned) this.#generation = await this.#nftables.generation();
   }
 
   /** Why each service forwards as it does. */
@@ -218,16 +217,13 @@ export class Forwarder {
 
   /** The bits of connection marks that stand for a service, by its name: flows are told apart by them. */
   serviceIds(): Ids {
-    return this.#serviceIds;
+    return this.#numbers.ids;
   }
 
   /** `remove`: nothing of it stays in the kernel. Otherwise the kernel goes on forwarding. */
   async stop(remove: boolean): Promise<void> {
-    this.#stopped = true;
     this.#told.stop();
-    this.#tick?.cancel();
-    this.#check?.cancel();
-    await this.#running;
+    await this.#turns.stop();
     if (remove) {
       const gone = [...this.#installed.values()].map(({ family, name }): NftChange => ({
         place: { family, table: name },
@@ -238,41 +234,19 @@ export class Forwarder {
     this.#nftables.close();
   }
 
-  #schedule(): void {
-    if (this.#tick || this.#stopped) return;
-    const { clock } = this.#options;
-    this.#tick = clock.setTimer(addTime(clock.monotonic(), TICK), () => this.#run("changed"));
-  }
-
-  /** One at a time: what comes meanwhile is seen by the next. */
-  #run(why: "changed" | "asked" | "check"): void {
-    this.#tick?.cancel();
-    this.#tick = undefined;
-    this.#running = this.#running.then(async () => {
-      if (this.#stopped || !this.#wanted) return;
-      try {
-        if (why === "check") await this.#inspect();
-        else await this.#converge(this.#wanted);
-        this.#say("");
-      } catch (error) {
-        this.#events.refused++;
-        this.#say(messageOf(error));
-        // What the kernel has is not known any more.
-        await this.#readAll().catch(() => undefined);
-      }
-      this.#plan();
-    });
-  }
-
-  #plan(): void {
-    this.#check?.cancel();
-    if (this.#stopped) return;
-    const { clock } = this.#options;
-    this.#check = clock.setTimer(addTime(clock.monotonic(), CHECK), () => {
-      this.#check = undefined;
+  async #work({ changed, check }: Turn): Promise<void> {
+    if (!this.#wanted) return;
+    try {
       // A refusal is tried again with the next check: another process may still have held the tables.
-      this.#run(this.#problem === "" ? "check" : "changed");
-    });
+      if (changed || this.#problem !== "") await this.#converge(this.#wanted);
+      if (check) await this.#inspect();
+      this.#say("");
+    } catch (error) {
+      this.#events.refused++;
+      this.#say(messageOf(error));
+      // What the kernel has is not known any more.
+      await this.#readAll().catch(() => undefined);
+    }
   }
 
   #say(problem: string): void {
@@ -298,17 +272,20 @@ export class Forwarder {
     const now = this.#options.clock.monotonic();
     const { facts, growing } = factsOf(site, statuses, timeSince(now, at));
     this.#growing = growing;
-    const { pools, memory } = decide(site.pools, facts, this.#memory, this.#known);
+    const moved = movedBackends(this.#input?.site, site);
+    const { up, lastHealthy } = this.#memory;
+    const remembered = { up: without(up, moved), lastHealthy: without(lastHealthy, moved) };
+    const { pools, memory } = decide(site.pools, facts, remembered, without(this.#known, moved));
     if (this.#input?.site !== site) {
       const names = forwarded(site).map(([name]) => name);
-      this.#serviceIds = allocateIds(this.#serviceIds, names, LAST_SERVICE);
+      this.#numbers = allocateIds(this.#numbers, names, LAST_SERVICE);
     }
     this.#prefixes ??= this.#readPrefixes();
     const input: TableInput = {
       site,
       node: this.#options.node,
       pools: new Map(pools.map((one) => [one.pool, one])),
-      serviceIds: this.#serviceIds,
+      serviceIds: this.#numbers.ids,
       prefixes: this.#prefixes,
       links: this.#links,
       weights: this.#weights,
@@ -324,23 +301,42 @@ export class Forwarder {
     const before = this.#input;
     this.#input = input;
     this.#memory = memory;
-    if (before?.site !== input.site) this.#known = new Set([...this.#known, ...allKeys(input.pools)]);
+    if (before?.site !== input.site) this.#known = allKeys(input.pools);
+    this.#owed = owedAfter(this.#owed, before, input);
+    await this.#cutOwed();
+    this.#forget(input);
+  }
+
+  /** What fails is tried again at the next check. */
+  async #cutOwed(): Promise<void> {
+    if (this.#owed.size === 0) return;
     const { log } = this.#options;
-    const keepers = keepersText(input);
-    if (keepers !== this.#keepers) {
-      this.#events.clientsForgotten += await forgetClients(this.#nftables, input);
-      this.#keepers = keepers;
-    }
-    const cuts = cutsAfter(before, input);
-    if (cuts.length > 0) {
-      const count = await this.#flows.cut(cuts);
+    try {
+      const count = await this.#flows.cut([...this.#owed.values()].flat());
+      this.#owed = new Map();
       this.#events.cut += count;
       log.info({
         event: "forwarding.connections_cut",
         count,
         reason: "UDP clients of backends that went away would stay with them",
       });
+    } catch (error) {
+      log.warn({ event: "forwarding.cut_refused", reason: messageOf(error) });
     }
+  }
+
+  /** Takes clients of backends that may keep none out of the kernel's memory, soon. */
+  #forget(input: TableInput): void {
+    const keepers = keepersText(input);
+    if (keepers === this.#keepers) return;
+    this.#keepers = keepers;
+    const count = (forgotten: number): void => void (this.#events.clientsForgotten += forgotten);
+    this.#turns
+      .steps(forgetClients(this.#nftables, input), count, () => this.#keepers === keepers)
+      .catch((error: unknown) => {
+        if (this.#keepers === keepers) this.#keepers = undefined;
+        this.#sayClients(error);
+      });
   }
 
   /** Sends what differs between the kernel and the input, in one transaction. */
@@ -364,7 +360,7 @@ export class Forwarder {
     }
     if (lost || this.#input === undefined) this.#options.clientsLost?.();
     this.#ensureSettings(tables);
-    if (!this.#owned) this.#generation = await this.#nftables.generation();
+    await this.#written();
     return changes.length;
   }
 
@@ -375,7 +371,7 @@ export class Forwarder {
     const families = new Set<4 | 6>(routed.map((one) => (one.family === "ip" ? 4 : 6)));
     const set = [...families].join(" ");
     if (set === this.#set) return;
-    const settings = ensureSettings(families);
+    const settings = (this.#options.settings ?? ensureSettings)(families);
     this.#set = set;
     if (settings.length === 0) return;
     this.#events.settings += settings.length;
@@ -435,6 +431,8 @@ export class Forwarder {
     this.#set = "";
     if ((await this.#weigh(this.#input)) || this.#growing || moved) await this.#converge(this.#wanted);
     const input = this.#input;
+    await this.#cutOwed();
+    if (this.#keepers === undefined) this.#forget(input);
     if (await this.#untouched()) {
       await this.#install(input);
       return;
@@ -473,5 +471,23 @@ export class Forwarder {
   }
 }
 
-const allKeys = (pools: ReadonlyMap<string, PoolDecision>): string[] =>
-  [...pools.values()].flatMap((pool) => pool.backends.map((one) => backendKey(pool.pool, one.name)));
+const allKeys = (pools: ReadonlyMap<string, PoolDecision>): Set<string> =>
+  new Set([...pools.values()].flatMap((pool) => pool.backends.map((one) => backendKey(pool.pool, one.name))));
+
+/** Backends that have another address under the same name: what was known of them was of another. */
+function movedBackends(before: Site | undefined, after: Site): string[] {
+  if (before === undefined || before === after) return [];
+  return Object.entries(after.pools).flatMap(([pool, { backends }]) =>
+    Object.entries(backends).flatMap(([name, { at }]) => {
+      const old = before.pools[pool]?.backends[name]?.at;
+      return old === undefined || sameAt(old, at) ? [] : [backendKey(pool, name)];
+    }),
+  );
+}
+
+function without(all: ReadonlySet<string>, some: readonly string[]): ReadonlySet<string> {
+  if (some.length === 0) return all;
+  const left = new Set(all);
+  for (const one of some) left.delete(one);
+  return left;
+}

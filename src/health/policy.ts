@@ -8,21 +8,17 @@ export const effectiveAdmin = (inSiteFile: boolean, operator: AdminState): Admin
 export const effectiveWeight = (weight: number, health: HealthState, admin: AdminState): number =>
   admin === "enabled" && health !== "down" ? weight : 0;
 
-export interface LastVerdict {
-  readonly address: string;
-  readonly checked: boolean;
-  /** Of the last check that said something; undefined before the first. */
-  readonly good: boolean | undefined;
-  readonly reason: string;
+/** How the backends of this node that are checked are, all pools together. */
+export interface Checked {
+  readonly count: number;
+  /** Different addresses among them. */
+  readonly hosts: number;
+  /** Those whose last check that said something was bad. */
+  readonly bad: number;
 }
 
 /**
  * Every check of every pool fails at once: then it is more likely that this node is cut off than that all
  * backends died in one moment. Told only where two different hosts are checked: one alone may simply be dead.
  */
-export function isolation(verdicts: readonly LastVerdict[]): string | undefined {
-  const checked = verdicts.filter((verdict) => verdict.checked);
-  if (new Set(checked.map((verdict) => verdict.address)).size < 2) return undefined;
-  if (!checked.every((verdict) => verdict.good === false)) return undefined;
-  return `all ${checked.length} checks fail at once (${checked[0]?.reason}): perhaps this node is isolated`;
-}
+export const isIsolated = ({ count, hosts, bad }: Checked): boolean => hosts >= 2 && bad === count;

@@ -164,6 +164,42 @@ describe("the health service", () => {
     health.stop();
   });
 
+  it("counts what fails as a look at all backends would, whatever comes", async () => {
+    const random = seededRandom(7);
+    const one = <T>(first: T, ...more: readonly T[]): T =>
+      more[Math.floor(random.next() * (more.length + 1))] ?? first;
+    const health = await service();
+    const last = new Map<string, string>();
+    let likely: CheckVerdict["outcome"] = "bad";
+    answer = (backend) => {
+      const outcome = random.next() < 0.8 ? likely : one("good", "bad", "none");
+      if (outcome !== "none") last.set(backend, outcome);
+      return { outcome, reason: outcome };
+    };
+    let hosts: Record<string, string> = { a: "10.0.0.1:80", b: "10.0.0.2:80", c: "10.0.0.2:81" };
+    health.apply(pools(hosts));
+    let times = 0;
+    for (let i = 0; i < 150; i++) {
+      likely = one("good", "bad", "bad");
+      if (random.next() < 0.2) {
+        const moved = one("a", "b", "c");
+        const before = hosts;
+        const rest = Object.fromEntries(Object.entries(hosts).filter(([name]) => name !== moved));
+        hosts = one({ ...rest, [moved]: `10.0.${i}.9:80` }, rest, { a: "10.0.0.1:80", ...rest });
+        for (const name of last.keys()) if (hosts[name] !== before[name]) last.delete(name);
+        health.apply(pools(hosts));
+      }
+      await pass(1000);
+      const names = Object.keys(hosts);
+      const addresses = new Set(Object.values(hosts).map((each) => each.split(":")[0]));
+      const expected = addresses.size >= 2 && names.every((name) => last.get(name) === "bad");
+      expect(health.isolated() !== undefined).toBe(expected);
+      if (expected) times++;
+    }
+    expect(times).toBeGreaterThan(10);
+    health.stop();
+  });
+
   it("does what operators ask, and refuses what it cannot", async () => {
     const health = await service();
     health.apply(pools({ ...two, m: { address: "10.0.0.3:80", maintenance: true } }));

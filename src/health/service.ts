@@ -17,7 +17,7 @@ import {
   stepCheck,
 } from "./machine.ts";
 import type { Remembered } from "./memory.ts";
-import { effectiveAdmin, effectiveWeight, isolation } from "./policy.ts";
+import { type Checked, effectiveAdmin, effectiveWeight, isIsolated } from "./policy.ts";
 import type { Target } from "./probes/probe.ts";
 import { runProbe } from "./probes/run.ts";
 import { Slots } from "./slots.ts";
@@ -52,6 +52,8 @@ interface Entry {
 
 /** What is the same is known by its JSON: checks are plain data. */
 const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
+/** The last check that said something was bad. */
+const isBad = ({ run }: CheckState): boolean => run.count > 0 && !run.good;
 const noCheck: CheckPlan = { interval: 0 as CheckPlan["interval"], rise: 1, fall: 1, jitter: 0 };
 
 /** Runs the checks of all pools. Give it pools with `apply`; ask `statuses` whenever you need. */
@@ -62,6 +64,8 @@ export class HealthService {
   readonly #totals = { good: 0, bad: 0, none: 0 };
   readonly #sockets = new Slots(PROBES_AT_ONCE);
   readonly #programs = new Slots(PROGRAMS_AT_ONCE);
+  /** Kept, since verdicts are many: each would have to look at all backends. */
+  #checked: Checked = { count: 0, hosts: 0, bad: 0 };
   #isolated: string | undefined;
   #stopped = false;
 
@@ -87,6 +91,12 @@ export class HealthService {
       return entry ? [[key, entry]] : [];
     });
     this.#entries = new Map(inOrder);
+    const checked = [...this.#entries.values()].filter((one) => one.check !== undefined);
+    this.#checked = {
+      count: checked.length,
+      hosts: new Set(checked.map((one) => one.target.address)).size,
+      bad: checked.filter((one) => isBad(one.state)).length,
+    };
     this.#judgeIsolation();
     this.#options.changed?.();
   }
@@ -146,6 +156,8 @@ export class HealthService {
     const { clock, random } = this.#options;
     const stepped = stepCheck(entry.state, event, { now: clock.monotonic(), config: entry.check, random });
     const isNews = stepped.state.health !== entry.state.health;
+    const bad = Number(isBad(stepped.state)) - Number(isBad(entry.state));
+    if (bad !== 0) this.#checked = { ...this.#checked, bad: this.#checked.bad + bad };
     entry.state = stepped.state;
     for (const effect of stepped.effects) {
       if (effect.type === "start") void this.#probe(entry, entry.check);
@@ -192,13 +204,7 @@ export class HealthService {
   }
 
   #judgeIsolation(): void {
-    const verdicts = [...this.#entries.values()].map(({ target, check, state }) => ({
-      address: target.address,
-      checked: check !== undefined,
-      good: state.run.count === 0 ? undefined : state.run.good,
-      reason: state.reason,
-    }));
-    const isolated = isolation(verdicts);
+    const isolated = isIsolated(this.#checked) ? this.#whyIsolated() : undefined;
     const { log } = this.#options;
     if (isolated !== undefined && this.#isolated === undefined)
       log.warn({ event: "health.isolated", reason: isolated });
@@ -207,6 +213,16 @@ export class HealthService {
     const isNews = (isolated === undefined) !== (this.#isolated === undefined);
     this.#isolated = isolated;
     if (isNews) this.#options.changed?.();
+  }
+
+  #whyIsolated(): string {
+    let reason = "";
+    for (const { check, state } of this.#entries.values()) {
+      if (check === undefined) continue;
+      ({ reason } = state);
+      break;
+    }
+    return `all ${this.#checked.count} checks fail at once (${reason}): perhaps this node is isolated`;
   }
 
   /** One per backend, in the order of the site file. */
