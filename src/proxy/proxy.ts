@@ -1,5 +1,4 @@
 import { randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Random, systemRandom } from "../base/random.ts";
 import { SystemClock } from "../base/system-clock.ts";
@@ -21,6 +20,7 @@ import { PoolState } from "./engine/pool.ts";
 import { listenKeys } from "./listen-keys.ts";
 import { type ExplainRequest, type Explanation, explainRequest } from "./explain.ts";
 import { type PlanContext, type ServicePlan, compileService, emptyRouteState } from "./plan.ts";
+import { readSecret, readTicketSecret } from "./secrets.ts";
 import { Certificates } from "./tls/certificates.ts";
 import type { RateLimiter } from "./routing/policy-rate.ts";
 
@@ -32,10 +32,11 @@ export interface ProxyOptions {
   readonly random?: Random;
   readonly events?: EngineEvents;
   /**
-   * Descriptors or handles of sockets that the parent opened, by `address:port`; looked at with every `apply`.
-   * Without one the proxy opens its own.
+   * Descriptors or handles of sockets that the parent opened, by `address:port`; looked at with every `apply`. One that
+   * is another than before takes the place of the one listened on; it is deleted where its listener closes, which
+   * closes it too. Without one the proxy opens its own.
    */
-  readonly descriptors?: ReadonlyMap<string, number | object>;
+  readonly descriptors?: Map<string, number | object>;
   /** False: listens on `descriptors` only, and leaves what has none to its parent. */
   readonly ownSockets?: boolean;
   /** Makes the kernel end a connection with a RST; without it lost addresses end theirs with a FIN. */
@@ -57,8 +58,26 @@ interface RouteState {
   limiter?: RateLimiter;
 }
 
+interface Listening {
+  readonly listener: Listener;
+  readonly service: string;
+  /** Undefined for a socket of the proxy's own. */
+  readonly at: number | object | undefined;
+}
+
+/** Everything of a site, worked out and not in force yet. */
+interface Draft {
+  readonly pools: Map<string, PoolState>;
+  readonly plans: Map<string, ServicePlan>;
+  readonly routes: Map<string, RouteState>;
+  readonly logs: Map<string, AccessLog>;
+  /** Who listens where: names of services. */
+  readonly wanted: Map<string, string>;
+  /** What is done to what lives on. */
+  readonly changes: (() => void)[];
+}
+
 const CERTIFICATES_EVERY = seconds(10);
-const TICKET_SECRET_LEAST = 32;
 const silent: EngineEvents = { notice: () => undefined };
 
 /** The layer-7 services of a site in this process. */
@@ -66,7 +85,7 @@ export class Proxy {
   readonly engine: Engine;
   readonly #clock: Clock;
   readonly #random: Random;
-  readonly #descriptors: ReadonlyMap<string, number | object>;
+  readonly #descriptors: Map<string, number | object>;
   readonly #ownSockets: boolean;
   readonly #events: EngineEvents;
   readonly #resetOnClose: (fd: number) => void;
@@ -78,7 +97,7 @@ export class Proxy {
   #certificateTimer: Timer | undefined;
   readonly #pools = new Map<string, PoolState>();
   readonly #plans = new Map<string, ServicePlan>();
-  readonly #listeners = new Map<string, { listener: Listener; service: string }>();
+  readonly #listeners = new Map<string, Listening>();
   readonly #routes = new Map<string, RouteState>();
   readonly #logs = new Map<string, AccessLog>();
   /** Sockets that the parent has not handed over, or could not open. */
@@ -97,47 +116,79 @@ export class Proxy {
     this.engine = new Engine(this.#clock, this.#random, this.#pools, this.#events);
   }
 
-  /** Makes the running proxy what the site says; what both have in common lives on untouched. */
+  /**
+   * Makes the running proxy what the site says; what both have in common lives on untouched. Where something of it
+   * cannot be had (a certificate, a secret), it throws an OperationalError, and everything stays as it was.
+   */
   async apply(site: ProxySite): Promise<void> {
     const wanted = this.prepare(site);
-    for (const [key, { listener }] of this.#listeners) {
+    for (const [key, listening] of this.#listeners) {
+      const { listener, at } = listening;
       const now = wanted.get(key);
       if (now !== undefined) {
         const before = listener.service;
         listener.service = this.#plans.get(now)!;
         // Streams go on as they are; whoever speaks HTTP to what is none any more shall come again.
         if (before.tcp === undefined && listener.service.tcp !== undefined) listener.retire();
-        this.#listeners.set(key, { listener, service: now });
         listener.certificatesChanged();
-        continue;
+        const given = this.#descriptors.get(key);
+        if (given === undefined || given === at) {
+          this.#listeners.set(key, { ...listening, service: now });
+          continue;
+        }
       }
       this.#listeners.delete(key);
+      if (this.#descriptors.get(key) === at) this.#descriptors.delete(key);
       void listener.close(listener.service.settings.timeouts.drain);
     }
-    for (const name of this.#plans.keys()) if (![...wanted.values()].includes(name)) this.#plans.delete(name);
     if (this.#certificateTimer === undefined && [...this.#plans.values()].some((plan) => plan.certificates)) {
       this.#watchCertificates();
     }
-    await Promise.all(
+    const opened = await Promise.allSettled(
       [...wanted].filter(([key]) => !this.#listeners.has(key)).map(([key, name]) => this.#listen(key, name)),
     );
     this.#missing = [...wanted.keys()].filter((key) => !this.#listeners.has(key)).length;
+    for (const one of opened) if (one.status === "rejected") throw one.reason;
   }
 
-  /** Works everything out without opening or closing a socket: who listens where. */
+  /** As `apply`, without opening or closing a socket; answers who listens where. */
   prepare(site: ProxySite): Map<string, string> {
+    const draft = this.#draft(site);
+    for (const [name, pool] of draft.pools) this.#pools.set(name, pool);
     this.#applyPools(site.pools);
-    const context = this.#context();
-    const wanted = new Map<string, string>();
-    for (const [name, service] of Object.entries(site.services)) {
-      if (service.proxy === undefined) continue;
-      this.#plans.set(
-        name,
-        compileService(name, service, context, (input) => routeSchema.parse(input)),
-      );
-      for (const key of listenKeys(service)) wanted.set(key, name);
+    for (const change of draft.changes) change();
+    for (const [key, state] of draft.routes) this.#routes.set(key, state);
+    for (const [key, log] of draft.logs) this.#logs.set(key, log);
+    this.#plans.clear();
+    for (const [name, plan] of draft.plans) this.#plans.set(name, plan);
+    return draft.wanted;
+  }
+
+  /** Changes nothing; throws where a file of the site is not what it should be. */
+  #draft(site: ProxySite): Draft {
+    const draft: Draft = {
+      pools: new Map(),
+      plans: new Map(),
+      routes: new Map(),
+      logs: new Map(),
+      wanted: new Map(),
+      changes: [],
+    };
+    const context = this.#context(draft);
+    try {
+      for (const [name, service] of Object.entries(site.services)) {
+        if (service.proxy === undefined) continue;
+        draft.plans.set(
+          name,
+          compileService(name, service, context, (input) => routeSchema.parse(input)),
+        );
+        for (const key of listenKeys(service)) draft.wanted.set(key, name);
+      }
+    } catch (error) {
+      for (const log of draft.logs.values()) log.end();
+      throw error;
     }
-    return wanted;
+    return draft;
   }
 
   /** What would happen to a request. */
@@ -154,7 +205,7 @@ export class Proxy {
     const fd = this.#descriptors.get(key);
     if (fd === undefined && !this.#ownSockets) return;
     const listener = new Listener(this.engine, this.#plans.get(name)!);
-    this.#listeners.set(key, { listener, service: name });
+    this.#listeners.set(key, { listener, service: name, at: fd });
     const port = Number(key.slice(key.lastIndexOf(":") + 1));
     const at: ListenAt =
       fd === undefined ? { host: hostOf(key), port } : typeof fd === "number" ? { fd } : { handle: fd };
@@ -214,27 +265,32 @@ export class Proxy {
     if (status.health === "down") closeKept(backend);
   }
 
-  #context(): PlanContext {
+  #context(draft: Draft): PlanContext {
     return {
       clock: this.#clock,
       names: this.engine.names,
-      pool: (name) => this.#pool(name),
+      pool: (name) => {
+        const pool = this.#pools.get(name) ?? draft.pools.get(name) ?? new PoolState(name, this.#random);
+        if (!this.#pools.has(name)) draft.pools.set(name, pool);
+        return pool;
+      },
       routeState: (service, route) => {
         const key = `${service}/${route}`;
-        let state = this.#routes.get(key);
-        if (state === undefined) this.#routes.set(key, (state = emptyRouteState()));
+        const state = this.#routes.get(key) ?? draft.routes.get(key) ?? emptyRouteState();
+        if (!this.#routes.has(key)) draft.routes.set(key, state);
         return state;
       },
       log: (file, format) => {
-        let log = this.#logs.get(file);
-        if (log === undefined) this.#logs.set(file, (log = new AccessLog(this.#clock, file, format)));
+        const log = this.#logs.get(file) ?? draft.logs.get(file) ?? new AccessLog(this.#clock, file, format);
+        if (!this.#logs.has(file)) draft.logs.set(file, log);
         return log;
       },
       certificates: (service, settings) => {
         const kept = this.#plans.get(service)?.certificates;
-        const secret = this.#ticketSecretOf(settings.tickets.secret);
+        const own = settings.tickets.secret;
+        const secret = own === undefined ? this.#ticketSecret : readTicketSecret(own);
         if (kept !== undefined && JSON.stringify(kept.settings) === JSON.stringify(settings)) {
-          kept.tickets.use(secret);
+          draft.changes.push(() => kept.tickets.use(secret));
           return kept;
         }
         const ordered =
@@ -252,19 +308,6 @@ export class Proxy {
       secret: readSecret,
       failing: () => this.#failing || this.#takenOut,
     };
-  }
-
-  #ticketSecretOf(from: { file: string } | { env: string } | undefined): Uint8Array {
-    if (from === undefined) return this.#ticketSecret;
-    const secret = readSecret(from);
-    if (secret.length < TICKET_SECRET_LEAST) {
-      const where = "env" in from ? `the environment variable ${from.env}` : from.file;
-      throw new OperationalError(
-        "FILE_UNREADABLE",
-        `the secret for session tickets in ${where} has less than ${TICKET_SECRET_LEAST} characters, so that it could be guessed from a ticket; make one with: openssl rand -base64 48`,
-      );
-    }
-    return secret;
   }
 
   /** Certificates whose files changed are read again: looked at every ten seconds. */
@@ -358,6 +401,11 @@ export class Proxy {
     this.engine.challenges.set(challenges);
   }
 
+  /** Whether this is the descriptor or handle of a listener. */
+  listensOn(descriptor: number | object): boolean {
+    return [...this.#listeners.values()].some(({ at }) => at === descriptor);
+  }
+
   /** Whether every address and port of the site is listened on. */
   get listening(): boolean {
     return this.#missing === 0 && this.#listeners.size > 0;
@@ -426,13 +474,4 @@ function retire(backend: BackendState): void {
 function closeKept(backend: BackendState): void {
   while (backend.idle.length > 0) backend.idle[0]!.close();
   for (const session of backend.sessions.slice()) session.close();
-}
-
-function readSecret(from: { file: string } | { env: string }): Uint8Array {
-  const text = "env" in from ? process.env[from.env] : readFileSync(from.file, "utf8").trim();
-  if (text === undefined || text === "") {
-    const where = "env" in from ? `the environment variable ${from.env}` : from.file;
-    throw new OperationalError("FILE_UNREADABLE", `the secret in ${where} is missing or empty`);
-  }
-  return Buffer.from(text);
 }
