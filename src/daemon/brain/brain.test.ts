@@ -230,6 +230,24 @@ describe("the brain", () => {
     ]);
   });
 
+  it("reads the file once more where somebody asks while it reloads: it may have been edited since", async () => {
+    await start();
+    const waits: (() => void)[] = [];
+    let reads = 0;
+    rooms.next = async () => {
+      const digest = `edit ${++reads}`;
+      await new Promise<void>((resolve) => void waits.push(resolve));
+      return { site: site(), digest, warnings: [] };
+    };
+    const asked = [brain!.reload(), brain!.reload(), brain!.reload()];
+    await vi.waitFor(() => expect(waits).toHaveLength(1));
+    waits[0]?.();
+    await vi.waitFor(() => expect(waits).toHaveLength(2));
+    waits[1]?.();
+    await Promise.all(asked);
+    expect([(await status()).digest, reads]).toEqual(["edit 2", 2]);
+  });
+
   it("drains backends, explains and tells metrics", async () => {
     await start();
     const body = { pool: "apps", backend: "one", state: "drain" };
