@@ -169,6 +169,12 @@ describe("the brain", () => {
     expect(planned()).toMatch(/an operator has drained this node/);
     expect((await status()).alarms.map(({ name }) => name)).toContain("node_out");
 
+    // Asked again: the node stays out meanwhile.
+    heard = [];
+    expect(await set("drain")).not.toMatchObject({ phase: "announcing" });
+    await vi.waitFor(async () => expect((await status()).admin.phase).toBe("done"));
+    expect(heard.filter((each) => each.type === "plan" && each.plan.maintenance === undefined)).toEqual([]);
+
     await brain?.stop("leave");
     heard = [];
     await start();
