@@ -17,11 +17,17 @@ it("ends a script that a reload removes while it runs, for good", async () => {
   const file = join(directory, "runs");
   const runs = (): number => (existsSync(file) ? readFileSync(file, "utf8").length : 0);
   const script = ["/bin/sh", "-c", `printf x >> ${file}; exec sleep 5`];
-  const track = [{ script, interval: "100ms", timeout: "10s", lower: 50 }];
-  const edge = { ...pairInput.virtualRouters!["edge"]!, track };
-  watcher.update(site({ ...pairInput, virtualRouters: { edge } }), "a");
+  const run = [{ script, interval: "100ms", timeout: "10s", lower: 50 }];
+  const tracking = (track: object[]) =>
+    site({
+      ...pairInput,
+      virtualRouters: Object.fromEntries(
+        Object.entries(pairInput.virtualRouters ?? {}).map(([name, edge]) => [name, { ...edge, track }]),
+      ) as typeof pairInput.virtualRouters,
+    });
+  watcher.update(tracking(run), "a");
   await vi.waitFor(() => expect(runs()).toBe(1));
-  watcher.update(site({ ...pairInput, virtualRouters: { edge: { ...edge, track: [] } } }), "a");
+  watcher.update(tracking([]), "a");
   await new Promise((resolve) => setTimeout(resolve, 400));
   expect(runs()).toBe(1);
 });
