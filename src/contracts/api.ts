@@ -107,6 +107,8 @@ export interface ReloadOutcome {
   readonly errors: readonly string[];
   /** What is different, a sentence each; empty where nothing is. */
   readonly changes: readonly string[];
+  /** Why proxy workers go on with what they ran before although the site was accepted; absent where none does. */
+  readonly refused?: readonly string[] | undefined;
 }
 
 /** POST /v1/switchover */

@@ -21,10 +21,13 @@ export interface ChildContext extends ChildSetup {
   onStop(stop: (mode: StopMode) => Promise<void> | void): void;
   /** SIGHUP at the parent; only the brain is asked. */
   onReload(reload: () => void): void;
-  /** Of a spare: settles when it takes a place, with the index. Undefined for every other process. */
+  /**
+   * Of a child that prepares itself before it says `warm`: settles when it shall serve, with the place that it
+   * takes. Undefined for every other, whose `main` begins only then.
+   */
   readonly taken: Promise<number> | undefined;
-  /** A listener more, as a handle of Node's; those of a spare come before it takes its place. */
-  onListener(added: (name: string, handle: object) => void): void;
+  /** A listener more, as a handle of Node's; or, without one, that the parent has closed it. */
+  onListener(changed: (name: string, handle: object | undefined) => void): void;
   /** The node's processes, on every change; only the brain is told. */
   onProcesses(changed: (list: readonly ProcessStatus[]) => void): void;
   /** To the parent. */
@@ -39,12 +42,17 @@ const STATUS_CONFIG = 3;
 const STATUS_FAILED = 5;
 const STATUS_BUG = 70;
 
+export interface ChildOptions {
+  /** `main` begins at once, says `warm` by itself and waits for `taken`: what fails until then replaces nobody. */
+  readonly prepares?: boolean;
+}
+
 /**
  * Runs a child of `nines run`. The entry has been loaded when this is called; `main` starts only when the
  * parent says so, which lets a successor load while its predecessor still serves, and replace it within
  * milliseconds.
  */
-export function runChild(main: (context: ChildContext) => Promise<void>): void {
+export function runChild(main: (context: ChildContext) => Promise<void>, options: ChildOptions = {}): void {
   const setup = JSON.parse(process.env["NINES_CHILD"] ?? "{}") as ChildSetup;
   // What this process starts itself has no use for it, and shall not see the secret in it.
   delete process.env["NINES_CHILD"];
@@ -54,9 +62,9 @@ export function runChild(main: (context: ChildContext) => Promise<void>): void {
   let stop: ((mode: StopMode) => Promise<void> | void) | undefined;
   let reload: (() => void) | undefined;
   let processes: ((list: readonly ProcessStatus[]) => void) | undefined;
-  let listener: ((name: string, handle: object) => void) | undefined;
+  let listener: ((name: string, handle: object | undefined) => void) | undefined;
   let take: (index: number) => void = () => {};
-  const taken = setup.spare === true ? new Promise<number>((resolve) => (take = resolve)) : undefined;
+  const taken = options.prepares === true ? new Promise<number>((resolve) => (take = resolve)) : undefined;
   let stopping = false;
 
   const tell = (message: ChildMessage): void => {
@@ -120,10 +128,13 @@ export function runChild(main: (context: ChildContext) => Promise<void>): void {
       case "go":
         alive();
         if (taken === undefined) begin();
-        else take(message.index ?? 0);
+        else take(message.index ?? setup.index);
         break;
       case "listener":
         if (handle !== undefined) listener?.(message.name, handle);
+        break;
+      case "listener_closed":
+        listener?.(message.name, undefined);
         break;
       case "stop":
         void end(message.mode);
@@ -136,7 +147,6 @@ export function runChild(main: (context: ChildContext) => Promise<void>): void {
         break;
     }
   });
-  // A spare says it by itself when it has prepared everything.
   if (taken === undefined) tell({ type: "warm" });
   else begin();
 }

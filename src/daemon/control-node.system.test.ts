@@ -92,11 +92,14 @@ describe.skipIf(!available)("the control API on TCP", () => {
     );
     expect(metrics).toContain('nines_api_refused_total{reason="the_token_is_wrong"} 1');
 
+    // What stays the same is not opened again, which would cut what is under way.
+    await node.ask("POST", "/v1/reload", {});
     // Another token, with a reload; and nobody reads it in the log.
     writeFileSync(at("token"), `${right}2`);
     expect((await nines("--control-token-file", at("wrong"), "status")).code).not.toBe(0);
     await node.ask("POST", "/v1/reload", {});
     await vi.waitFor(async () => expect((await nines(...good, "status")).code).toBe(0), patient);
+    expect(node.events("control.listening")).toHaveLength(2);
     expect(JSON.stringify(node.log)).not.toContain(right);
     // A killed brain is followed by one that listens again.
     process.kill(node.pidOf("brain"), "SIGKILL");

@@ -1,5 +1,4 @@
 import { randomBytes } from "node:crypto";
-import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { OperationalError, messageOf } from "../base/errors.ts";
 import { addTime, ms, seconds } from "../base/time.ts";
@@ -7,7 +6,6 @@ import { loadSite } from "../config/load.ts";
 import { readSiteKeys } from "../config/site-keys.ts";
 import type { FlowsReport, FlowsToRedundancy } from "../contracts/flows.ts";
 import type { RedundancyToBrain } from "../contracts/redundancy.ts";
-import type { Site } from "../contracts/site.ts";
 import type { ReplicatedService } from "../forwarding/flows/machine-store.ts";
 import { peersOf, replicatedServices } from "../forwarding/flows/plan.ts";
 import { FlowsService, NICE } from "../forwarding/flows/service.ts";
@@ -15,12 +13,13 @@ import { InstalledServices } from "../forwarding/flows/installed.ts";
 import { preferThread } from "../linux/realtime.ts";
 import type { BrainToFlows, FlowsToBrain } from "../contracts/affinity.ts";
 import { AffinityService } from "../forwarding/flows/affinity.ts";
+import { AcceptedSite } from "./brain/accepted.ts";
 import { decodeRedundancy } from "./brain/messages.ts";
 import { runChild } from "./child.ts";
 import { clientsSocket, decodeFromBrain } from "./clients-link.ts";
 import { LinkClient } from "./link.ts";
 
-/** How often the site file and the kernel's tables are looked at for services that came or went. */
+/** How often the accepted site and the kernel's tables are looked at for services that came or went. */
 const LOOK_EVERY = seconds(1);
 const REPORT_EVERY = seconds(1);
 /** The parent died: what there is goes out, and nobody waits longer. */
@@ -28,14 +27,17 @@ const ORPHAN_FLUSH = ms(300);
 
 /**
  * Replication of connections. It asks nobody for anything: which services there are and how their connections
- * are marked it reads from the site file and the kernel's tables, which router is active here it hears from the
+ * are marked it reads from the accepted site and the kernel's tables, which router is active here it hears from the
  * redundancy process. So it works on while the brain is gone.
  */
 runChild(async (context) => {
   const { clock, log, node, runtime } = context;
   const refused = preferThread(NICE);
   if (refused !== undefined) log.info({ event: "flows.not_preferred", reason: refused.message });
-  let { site } = await loadSite(context.site);
+  const accepted = new AcceptedSite(context.state);
+  let changedAt = await accepted.changedAt();
+  // What somebody edits just now is not what the other processes run.
+  let { site } = (await accepted.read()) ?? (await loadSite(context.site));
   const { flows: settings } = site;
   if (settings === undefined)
     throw new OperationalError("CONFLICT", "the site file has no `flows`: nothing is to be replicated");
@@ -75,7 +77,6 @@ runChild(async (context) => {
 
   const installed = InstalledServices.open(clock);
   let told = "";
-  let changedAt = 0;
   let keptPort = settings.port;
   let peers = JSON.stringify([peersOf(site, node), settings.delay]);
   const reconfigure = (): void => {
@@ -93,19 +94,18 @@ runChild(async (context) => {
     log.warn({ event: "flows.port_kept", reason });
   };
   const look = async (): Promise<void> => {
-    const { mtimeMs } = await stat(context.site);
-    if (mtimeMs !== changedAt) {
-      changedAt = mtimeMs;
-      site = await readable(context.site, site, (reason) =>
-        log.warn({ event: "flows.site_unusable", reason }),
-      );
+    const now = await accepted.changedAt();
+    const next = now === changedAt ? undefined : await accepted.read();
+    if (next !== undefined) {
+      changedAt = now;
+      site = next.site;
       reconfigure();
       affinity.configure(site);
     }
     const services: readonly ReplicatedService[] = replicatedServices(site, await installed.ids());
-    const now = JSON.stringify(services);
-    if (now === told) return;
-    told = now;
+    const text = JSON.stringify(services);
+    if (text === told) return;
+    told = text;
     service.configure(services);
     log.info({ event: "flows.services", services: services.map(({ name }) => name) });
   };
@@ -180,14 +180,4 @@ function reportOf(service: FlowsService, affinity: AffinityService): FlowsReport
     others: flows.others,
     counters: { ...counters, ...affinity.counters },
   };
-}
-
-/** The site as the file has it now, or as it was where the file is wrong. */
-async function readable(file: string, before: Site, wrong: (reason: string) => void): Promise<Site> {
-  try {
-    return (await loadSite(file)).site;
-  } catch (error) {
-    wrong(messageOf(error));
-    return before;
-  }
 }

@@ -117,6 +117,10 @@ describe.skipIf(!ready)("two nodes that replicate connections", () => {
       { timeout: 20_000, interval: 200 },
     );
     for (const node of [a, b]) node.write(site("20ms"));
+    // Nobody has accepted it yet.
+    await new Promise((resolve) => setTimeout(resolve, 2500));
+    expect([a, b].map((node) => node.events("flows.reconfigured").length)).toEqual([0, 0]);
+    for (const node of [a, b]) await node.ask("POST", "/v1/reload");
     for (const node of [a, b])
       await vi.waitFor(() => expect(node.events("flows.reconfigured").length).toBe(1), 20_000);
     expect([a, b].map((node) => node.events("flows.peer_lost").length)).toEqual(

@@ -130,6 +130,27 @@ describe("a child", () => {
     expect([slow.types, slow.state.process]).toEqual([["replace_failed", "kill"], 1]);
   });
 
+  it("has its sockets closed where it cannot start, or waits long, and only where others share them", () => {
+    const bench = running();
+    bench.config = { ...config, overlap: true };
+    bench.at(100, { type: "exited", process: 1, how: "ended by SIGSEGV" });
+    expect(bench.types).toEqual(["restarting", "spawn"]);
+    bench.at(200, { type: "exited", process: 2, how: "status 5" });
+    expect(bench.types).toEqual(["restarting", "close_listeners"]);
+    const crashing = running();
+    crashing.config = { ...config, overlap: true };
+    const seen: boolean[] = [];
+    for (let process = 1, now = 100; process < 7; process++, now += 2000) {
+      crashing.at(now, { type: "exited", process, how: "ended by SIGSEGV" });
+      seen.push(crashing.types.includes("close_listeners"));
+      if (crashing.state.phase === "waiting") crashing.at(now + 1000, { type: "time" });
+      crashing.at(now + 1500, { type: "ready", process: process + 1 });
+    }
+    expect(seen).toEqual([false, false, false, false, false, true]);
+    const alone = running().at(100, { type: "exited", process: 1, how: "x" });
+    expect(alone.at(200, { type: "exited", process: 2, how: "x" }).types).toEqual(["restarting"]);
+  });
+
   it("restarts plainly where the old process dies while its successor loads", () => {
     const bench = running().at(1000, { type: "replace" });
     bench.at(1050, { type: "exited", process: 1, how: "ended by SIGKILL" });

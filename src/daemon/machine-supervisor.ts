@@ -71,6 +71,8 @@ export type SlotEffect =
   | { readonly type: "go"; readonly process: number }
   | { readonly type: "stop"; readonly process: number; readonly mode: StopMode }
   | { readonly type: "kill"; readonly process: number }
+  /** Nobody will accept from them for a while; they are opened again before the next `go`. */
+  | { readonly type: "close_listeners" }
   | {
       readonly type: "report";
       readonly event: "ready" | "ended" | "restarting" | "replaced" | "replace_failed" | "silent" | "late";
@@ -79,6 +81,8 @@ export type SlotEffect =
 
 /** A child that ran this long was no failed start: the wait begins anew. */
 const RUNS_WELL = ms(10_000);
+/** Connections that wait in a socket for a process to come shall not wait longer. */
+const WAITS_WELL = ms(1000);
 
 export const initialSlot: SlotState = {
   phase: "off",
@@ -288,6 +292,8 @@ function exited(state: SlotState, process: number, how: string, input: SlotInput
   // The first restart is at once: an address waits for it. Only what fails again and again waits.
   const wait = failures === 1 ? 0 : Math.min(config.backoffMost, config.backoffFirst * 2 ** (failures - 2));
   effects.push({ type: "report", event: "restarting", reason: `${how}; starting again in ${wait} ms` });
+  const hopeless = state.phase === "starting" || wait >= WAITS_WELL;
+  if (config.overlap && failures > 1 && hopeless) effects.push({ type: "close_listeners" });
   const waiting = { ...gone, failures, restarts: state.restarts + 1 };
   if (wait > 0)
     return { state: { ...waiting, phase: "waiting", restartAt: addTime(now, ms(wait)) }, effects };

@@ -23,7 +23,7 @@ export interface ChildSetup {
   readonly successor: boolean;
   /** Where the site file is wrong, the one accepted last runs, and an alarm says so. */
   readonly lastGood: boolean;
-  /** Loads everything, says `warm`, and waits for `go` with the place that it takes. */
+  /** Says `warm` with the site prepared, as every worker does, and waits for `go` with the place that it takes. */
   readonly spare?: boolean;
   /**
    * Random, of this run of the node, in base64: what the proxies make the keys of session tickets from where the site
@@ -48,6 +48,8 @@ export type ParentMessage =
   | { readonly type: "go"; readonly index?: number }
   /** Comes with a socket's handle: a listener that the site asks for since the process was started. */
   | { readonly type: "listener"; readonly name: string }
+  /** The parent has closed it: the site does not ask for it any more, or it comes again as another socket. */
+  | { readonly type: "listener_closed"; readonly name: string }
   | { readonly type: "stop"; readonly mode: StopMode }
   | { readonly type: "reload" }
   /** To the brain, on every change: for status and metrics. */

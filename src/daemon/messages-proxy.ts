@@ -38,6 +38,8 @@ export type ProxyToBrain =
       readonly metrics: ProxyMetrics;
       readonly ejected: readonly string[];
     }
+  /** The answer to `site`: that it runs, or why it does not and what ran before goes on; empty for the former. */
+  | { readonly type: "site"; readonly reloads: number; readonly problem: string }
   /** A backend that this worker has ejected itself; the others are told. */
   | { readonly type: "ejected"; readonly ejection: Ejection }
   /** It ends as planned, and a successor is there already or comes at once. */
@@ -67,6 +69,7 @@ const fromWorker = z.discriminatedUnion("type", [
     }),
     ejected: texts,
   }),
+  z.object({ type: z.literal("site"), reloads: z.number(), problem: z.string() }),
   z.object({ type: z.literal("ejected"), ejection }),
   z.object({ type: z.literal("leaving") }),
 ]);

@@ -136,13 +136,12 @@ class Parent {
       });
       return;
     }
-    const listeners = this.#open(kind, listen);
     const slot = new Slot(
       {
         kind,
         index,
         setup: this.#setup(kind),
-        listeners,
+        listen,
         message: (message) => this.#heard(message),
         changed: () => this.#changed(),
         cannotStart: (failure) => this.#cannotStart(failure),
@@ -151,6 +150,7 @@ class Parent {
         clock: this.#clock,
         log: this.#log,
         realtime: (priority, start) => this.#ports.realtime(priority, start, this.#log),
+        listen: (wish) => this.#ports.listen(wish),
         closeListener: (fd) => this.#ports.closeListener(fd),
         listenerHandle: (fd) => this.#ports.listenerHandle(fd),
         takeSpare: (name) => this.#spares.get(name)?.take(),
@@ -164,31 +164,6 @@ class Parent {
     const { site, node, runtime, state, lastGood } = this.#options;
     const own = kind.name === "proxy" ? { ticketSecret: this.#ticketSecret } : {};
     return { site, node, runtime, state, lastGood, ...own };
-  }
-
-  #open(kind: ChildKind, wishes: readonly ListenWish[]): { name: string; fd: number }[] {
-    const open: { name: string; fd: number }[] = [];
-    for (const wish of wishes) {
-      try {
-        open.push({ name: wish.name, fd: this.#ports.listen(wish) });
-      } catch (error) {
-        this.#log.error({
-          event: "listener.refused",
-          child: kind.name,
-          listener: wish.name,
-          reason: messageOf(error),
-        });
-      }
-    }
-    return open;
-  }
-
-  /** Sockets that stay are kept with the connections that wait in them. */
-  #relisten(kind: ChildKind, slot: Slot, wishes: readonly ListenWish[]): void {
-    const kept = slot.listeners.filter(({ name }) => wishes.some((wish) => wish.name === name));
-    const added = wishes.filter((wish) => !kept.some(({ name }) => name === wish.name));
-    if (added.length > 0 || kept.length < slot.listeners.length)
-      slot.setListeners([...kept, ...this.#open(kind, added)]);
   }
 
   #heard(message: ChildMessage): void {
@@ -235,7 +210,7 @@ class Parent {
         if (slot === undefined) this.#start(name, Number(index), listen);
         else {
           slot.want();
-          this.#relisten(kind, slot, listen);
+          slot.setListeners(listen);
         }
       }
     }

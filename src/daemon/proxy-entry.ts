@@ -1,10 +1,10 @@
 import { messageOf } from "../base/errors.ts";
 import { ms } from "../base/time.ts";
-import { resetOnClose } from "../linux/listen.ts";
+import { closeListener, resetOnClose } from "../linux/listen.ts";
 import { Proxy } from "../proxy/proxy.ts";
 import { certificateStore } from "./brain/certificates.ts";
 import { stapleStore } from "./brain/staples.ts";
-import { runChild } from "./child.ts";
+import { type ChildContext, runChild } from "./child.ts";
 import { AddressWatch } from "./proxy-addresses.ts";
 import { ProxyLink } from "./proxy-link.ts";
 import { type WorkerSite, workerSite } from "./proxy-site.ts";
@@ -14,15 +14,18 @@ import { proxyServices } from "./proxy-services.ts";
 const LEAVE_WITHIN = ms(30_000);
 
 /**
- * One proxy worker. It reads the site by itself; the brain says when, and what the checks know. A spare does
- * all of it but listen, until it takes the place of a worker that crashed.
+ * One proxy worker. It reads the site by itself; the brain says when, and what the checks know. Until the parent tells
+ * it to go it does everything but listen: one that cannot have its site replaces nobody, and a spare waits so for the
+ * place of a worker that crashes.
  */
-runChild(async (context) => {
+async function worker(context: ChildContext): Promise<void> {
   const { clock, log, node } = context;
   let { index } = context;
-  let spare = context.taken !== undefined;
+  let waiting = true;
   let current: WorkerSite | undefined;
-  const descriptors = new Map<string, number | object>(context.listeners.map(({ name, fd }) => [name, fd]));
+  const descriptors = new Map<string, number | object>();
+  /** What the parent has given, where it is to be put: into a map that the proxy does not see, until it may listen. */
+  let given = new Map<string, number | object>(context.listeners.map(({ name, fd }) => [name, fd]));
   const proxy = new Proxy({
     clock,
     descriptors,
@@ -72,7 +75,7 @@ runChild(async (context) => {
   const link = new ProxyLink({
     context,
     proxy,
-    who: () => ({ index, spare }),
+    who: () => ({ index, spare: waiting }),
     digest: () => current?.digest ?? "",
     reload: () =>
       inTurn(async () => {
@@ -81,16 +84,21 @@ runChild(async (context) => {
       }),
   });
   context.onListener((name, handle) => {
-    descriptors.set(name, handle);
-    // Those of a spare are all there when it is told to go.
-    if (spare || current === undefined) return;
+    const before = given.get(name);
+    given.delete(name);
+    // One that is listened on ends with its listener; any other would stay open with nobody who accepts.
+    if (before !== undefined && !proxy.listensOn(before)) close(before);
+    if (handle === undefined) return;
+    given.set(name, handle);
+    // All of them are there when it is told to go.
+    if (waiting) return;
     inTurn(async () => {
       if (current !== undefined) await apply(current);
     }).catch((error: unknown) => log.error({ event: "proxy.reload_failed", reason: messageOf(error) }));
   });
   context.onStop(async (mode) => {
     // Whoever checks this node shall stop sending before connections are refused.
-    if (mode === "release" && !spare) await proxy.announceEnd();
+    if (mode === "release" && !waiting) await proxy.announceEnd();
     addresses?.close();
     link.stop();
     // A successor has the sockets already: what is under way here may take its time.
@@ -100,15 +108,24 @@ runChild(async (context) => {
   });
 
   await inTurn(async () => apply(await workerSite(context.site, context.state, log)));
-  link.start();
-  if (context.taken !== undefined) {
-    context.tell({ type: "warm" });
-    index = await context.taken;
-    spare = false;
-    await inTurn(async () => {
-      if (current !== undefined) await apply(current);
-    });
-    log.info({ event: "proxy.spare_taken", index, reason: "a worker ended" });
-  }
+  const spare = context.spare === true;
+  if (spare) link.start();
+  context.tell({ type: "warm" });
+  index = (await context.taken) ?? index;
+  waiting = false;
+  for (const [name, at] of given) descriptors.set(name, at);
+  given = descriptors;
+  await inTurn(async () => {
+    if (current !== undefined) await apply(current);
+  });
+  if (spare) log.info({ event: "proxy.spare_taken", index, reason: "a worker ended" });
+  else link.start();
   context.ready();
-});
+}
+
+function close(at: number | object): void {
+  if (typeof at === "number") closeListener(at);
+  else (at as { close(): void }).close();
+}
+
+runChild(worker, { prepares: true });

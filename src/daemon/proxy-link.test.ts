@@ -1,4 +1,5 @@
 import { afterEach, expect, it, vi } from "vitest";
+import { type Clock, addTime, ms } from "../base/time.ts";
 import { Proxy } from "../proxy/proxy.ts";
 import { ProxyWorkers } from "./brain/proxy-workers.ts";
 import { ProxyLink } from "./proxy-link.ts";
@@ -21,7 +22,15 @@ const anyPort = Object.values(proxied.services).map((service) => ({
 }));
 
 async function pair() {
-  const context = fakeContext();
+  const real = fakeContext();
+  /** Time that a test lets pass, ms; timers are of the real one. */
+  const passed = { time: 0 };
+  const clock: Clock = {
+    monotonic: () => addTime(real.clock.monotonic(), ms(passed.time)),
+    wall: () => real.clock.wall(),
+    setTimer: (at, fire) => real.clock.setTimer(addTime(at, ms(-passed.time)), fire),
+  };
+  const context = { ...real, clock };
   /** What is wrong as of every change. */
   const problems: (string | undefined)[] = [];
   const workers: ProxyWorkers = new ProxyWorkers(context, () => void problems.push(workers.problem()));
@@ -50,7 +59,7 @@ async function pair() {
     );
     return { proxy, link, reload };
   };
-  return { workers, problems, join, ...(await join()) };
+  return { workers, problems, passed, join, ...(await join()) };
 }
 
 it("tells every other worker, and those that come later, of an ejection", async () => {
@@ -101,6 +110,29 @@ it("lets the workers read the site anew with every reload, also where the digest
   expect(reload).not.toHaveBeenCalled();
   workers.site("d1");
   await vi.waitFor(() => expect(reload).toHaveBeenCalledTimes(1));
+});
+
+it("hears from each worker whether it has the site, and tells of those that go on without it", async () => {
+  const { workers, reload, passed } = await pair();
+  workers.site("d1");
+  expect(await workers.refusals()).toEqual([]);
+  reload.mockRejectedValueOnce(new Error("web.crt: ENOENT"));
+  workers.site("d1");
+  expect(await workers.refusals()).toEqual(["proxy worker 1: web.crt: ENOENT"]);
+  expect(workers.stale()).toBeUndefined();
+  passed.time += 5000;
+  expect(workers.stale()).toBe("1 of 1 workers do not run the accepted site: web.crt: ENOENT");
+  workers.site("d1");
+  expect(await workers.refusals()).toEqual([]);
+  expect(workers.stale()).toBeUndefined();
+});
+
+it("tells where fewer workers serve than are wanted for longer than a restart takes", async () => {
+  const { workers, passed } = await pair();
+  expect([workers.short(1), workers.short(2)]).toEqual([undefined, undefined]);
+  passed.time += 5000;
+  expect(workers.short(2)).toContain("1 of 2 proxy workers");
+  expect(workers.short(1)).toBeUndefined();
 });
 
 it("misses nobody for a while where one leaves as planned", async () => {

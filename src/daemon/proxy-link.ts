@@ -37,6 +37,8 @@ export class ProxyLink {
   #changes = 0;
   /** Of this connection: the first site message only says where the brain stands. */
   #reloads: number | undefined;
+  /** Why the site that the brain told of last does not run here; empty where it does. */
+  #problem = "";
 
   constructor(options: ProxyLinkOptions) {
     this.#options = options;
@@ -127,9 +129,22 @@ export class ProxyLink {
     }
     const known = this.#reloads;
     this.#reloads = message.reloads;
-    if (message.digest === digest() && (known === undefined || known === message.reloads)) return;
-    reload().catch((error: unknown) => {
-      context.log.error({ event: "proxy.reload_failed", reason: messageOf(error) });
-    });
+    if (message.digest === digest() && (known === undefined || known === message.reloads)) {
+      this.#answer(message.reloads);
+      return;
+    }
+    reload()
+      .then(
+        () => (this.#problem = ""),
+        (error: unknown) => {
+          this.#problem = messageOf(error);
+          context.log.error({ event: "proxy.reload_failed", reason: this.#problem });
+        },
+      )
+      .finally(() => this.#answer(message.reloads));
+  }
+
+  #answer(reloads: number): void {
+    this.#client.send({ type: "site", reloads, problem: this.#problem });
   }
 }

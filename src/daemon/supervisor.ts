@@ -13,7 +13,8 @@ import {
   nextSlotDeadline,
   stepSlot,
 } from "./machine-supervisor.ts";
-import type { ChildMessage, ChildSetup, ParentMessage, StopMode } from "./messages-parent.ts";
+import type { ChildMessage, ChildSetup, ListenWish, ParentMessage, StopMode } from "./messages-parent.ts";
+import { type OpenListener, SlotListeners } from "./slot-listeners.ts";
 
 /** A timer this late means that the whole host or this process stood still, and nobody else was silent. */
 const STALL = ms(1000);
@@ -23,6 +24,8 @@ export interface SupervisorPorts {
   readonly log: Log;
   /** Runs `start` under real-time priority where that is allowed; ordinary otherwise. */
   realtime<T>(priority: number, start: () => T): T;
+  /** A listening or bound socket with SO_REUSEPORT. Throws. */
+  listen(wish: ListenWish): number;
   closeListener(fd: number): void;
   /** The same socket as a handle that can be sent to a process which runs already. */
   listenerHandle(fd: number): object;
@@ -34,8 +37,7 @@ export interface SlotSetup {
   readonly kind: ChildKind;
   readonly index: number;
   readonly setup: Omit<ChildSetup, "name" | "index" | "successor" | "listeners">;
-  /** Opened by the parent and kept open by it: a restarted child finds its queue of connections unbroken. */
-  readonly listeners: readonly { readonly name: string; readonly fd: number }[];
+  readonly listen: readonly ListenWish[];
   message(message: ChildMessage): void;
   changed(): void;
   /** It ended before it was ever ready, and said why. */
@@ -54,12 +56,12 @@ const FIRST_FD = 4;
 /** One child: carries out what machine-supervisor.ts decides. */
 export class Slot {
   readonly #options: SlotSetup;
-  #listeners: SlotSetup["listeners"];
+  readonly #listeners: SlotListeners;
   #replaceWhenReady = false;
   readonly #ports: SupervisorPorts;
   readonly #processes = new Map<number, ChildProcess>();
   /** Listeners that each process has been given. */
-  readonly #given = new Map<number, Set<number>>();
+  readonly #given = new Map<number, Set<OpenListener>>();
   readonly #spares = new Set<number>();
   #state: SlotState = initialSlot;
   #timer: Timer | undefined;
@@ -69,8 +71,16 @@ export class Slot {
 
   constructor(options: SlotSetup, ports: SupervisorPorts) {
     this.#options = options;
-    this.#listeners = options.listeners;
     this.#ports = ports;
+    this.#listeners = new SlotListeners({
+      child: options.kind.name,
+      clock: ports.clock,
+      log: ports.log,
+      listen: (wish) => ports.listen(wish),
+      closeListener: (fd) => ports.closeListener(fd),
+      opened: () => this.#listenersChanged(),
+    });
+    this.#listeners.want(options.listen);
   }
 
   get name(): string {
@@ -104,19 +114,17 @@ export class Slot {
   kill(): void {
     for (const child of this.#processes.values()) child.kill("SIGKILL");
   }
-  get listeners(): SlotSetup["listeners"] {
-    return this.#listeners;
-  }
   /**
    * Those that are no longer among them are closed. A running process that shares its sockets is handed the
    * new ones, so that its connections live on; any other is replaced by one that has them.
    */
-  setListeners(listeners: SlotSetup["listeners"]): void {
-    for (const { fd } of this.#listeners)
-      if (!listeners.some((each) => each.fd === fd)) this.#ports.closeListener(fd);
-    this.#listeners = listeners;
+  setListeners(wishes: readonly ListenWish[]): void {
+    if (this.#listeners.want(wishes)) this.#listenersChanged();
+  }
+
+  #listenersChanged(): void {
     if (this.#options.kind.slot.overlap) {
-      if (this.#state.phase === "running") this.#giveListeners(this.#state.process);
+      if (this.#state.phase === "running") this.#tellListeners(this.#state.process);
       return;
     }
     // One that starts just now has the old ones: it is replaced as soon as it is ready.
@@ -124,15 +132,22 @@ export class Slot {
     this.replace();
   }
 
-  #giveListeners(number: number | undefined): void {
+  /** What was closed since a process was given it, and what was opened. */
+  #tellListeners(number: number | undefined): void {
     const child = number === undefined ? undefined : this.#processes.get(number);
     const given = number === undefined ? undefined : this.#given.get(number);
     if (child?.connected !== true || given === undefined) return;
-    for (const { name, fd } of this.#listeners) {
-      if (given.has(fd)) continue;
-      given.add(fd);
-      const message: ParentMessage = { type: "listener", name };
-      child.send(message, this.#ports.listenerHandle(fd) as never, () => {});
+    const { open } = this.#listeners;
+    for (const one of given) {
+      if (open.includes(one)) continue;
+      given.delete(one);
+      this.#send(number, { type: "listener_closed", name: one.name });
+    }
+    for (const one of open) {
+      if (given.has(one)) continue;
+      given.add(one);
+      const message: ParentMessage = { type: "listener", name: one.name };
+      child.send(message, this.#ports.listenerHandle(one.fd) as never, () => {});
     }
   }
 
@@ -149,7 +164,7 @@ export class Slot {
     this.#arm();
     if (changed) this.#options.changed();
     if (before.phase !== "running" && state.phase === "running" && this.#options.kind.slot.overlap)
-      this.#giveListeners(state.process);
+      this.#tellListeners(state.process);
     if (this.#replaceWhenReady && this.#state.phase === "running") {
       this.#replaceWhenReady = false;
       this.replace();
@@ -162,10 +177,15 @@ export class Slot {
         this.#spawn(effect.process, effect.successor);
         break;
       case "go":
-        if (this.#spares.delete(effect.process)) {
-          this.#giveListeners(effect.process);
-          this.#send(effect.process, { type: "go", index: this.#options.index });
-        } else this.#send(effect.process, { type: "go" });
+        this.#listeners.reopen();
+        if (this.#options.kind.slot.overlap) this.#tellListeners(effect.process);
+        this.#send(
+          effect.process,
+          this.#spares.delete(effect.process) ? { type: "go", index: this.#options.index } : { type: "go" },
+        );
+        break;
+      case "close_listeners":
+        this.#listeners.close();
         break;
       case "stop":
         this.#send(effect.process, { type: "stop", mode: effect.mode });
@@ -204,8 +224,8 @@ export class Slot {
       setImmediate(() => this.#step({ type: "warm", process: number }));
       return;
     }
-    const listeners = this.#listeners;
-    this.#given.set(number, new Set(listeners.map(({ fd }) => fd)));
+    const listeners = this.#listeners.open;
+    this.#given.set(number, new Set(listeners));
     const childSetup: ChildSetup = {
       ...setup,
       name: kind.name,

@@ -1,4 +1,4 @@
-import { writeFileSync } from "node:fs";
+import { renameSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
@@ -129,6 +129,41 @@ describe.skipIf(!usable)("TLS sessions at a node", () => {
       async () => expect(await resume("10.9.0.3", "-tls1_3", file)).toEqual(new Set(["New"])),
       patient,
     );
+  }, 180_000);
+});
+
+describe.skipIf(!usable || availableParallelism() < 2)("a certificate that cannot be read", () => {
+  const alarms = async (): Promise<string[]> => (await node.status()).alarms.map(({ name }) => name);
+  /** None hangs in the queue of a worker that is not there: the kernel spreads connections by port. */
+  const allAnswered = async (): Promise<void> => {
+    const session = join(node.directory, "session");
+    for (let i = 0; i < 12; i++)
+      expect(await connect("10.9.0.2", "-tls1_3", "-sess_out", session)).toBe("New");
+  };
+
+  it("replaces no worker at an upgrade, and one that ends leaves its connections to the others", async () => {
+    const certificate = authority.issue("shop.example");
+    node.write(siteOf({ certificates: [certificate] }));
+    node.start("a");
+    await serving(node);
+    renameSync(certificate.key, `${certificate.key}.away`);
+    const before = node.processes().filter(({ name }) => name === "proxy");
+    node.signal("SIGUSR2");
+    await vi.waitFor(
+      () => expect(node.events("child.replace_failed").length).toBeGreaterThanOrEqual(before.length),
+      patient,
+    );
+    expect(node.processes().filter(({ name }) => name === "proxy")).toEqual(before);
+    await allAnswered();
+
+    process.kill(node.pidOf("proxy"), "SIGKILL");
+    await vi.waitFor(async () => expect(await alarms()).toContain("proxy_degraded"), patient);
+    await allAnswered();
+
+    renameSync(`${certificate.key}.away`, certificate.key);
+    await vi.waitFor(async () => expect(await alarms()).not.toContain("proxy_degraded"), patient);
+    await serving(node);
+    await allAnswered();
   }, 180_000);
 });
 

@@ -1,5 +1,4 @@
 import { randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Random, systemRandom } from "../base/random.ts";
 import { SystemClock } from "../base/system-clock.ts";
@@ -26,6 +25,7 @@ import {
   compileService,
   emptyRouteState,
 } from "./plan.ts";
+import { readSecret, readTicketSecret } from "./secrets.ts";
 import { Certificates } from "./tls/certificates.ts";
 
 /** The part of a site that the proxy reads. */
@@ -36,10 +36,11 @@ export interface ProxyOptions {
   readonly random?: Random;
   readonly events?: EngineEvents;
   /**
-   * Descriptors or handles of sockets that the parent opened, by `address:port`; looked at with every `apply`.
-   * Without one the proxy opens its own.
+   * Descriptors or handles of sockets that the parent opened, by `address:port`; looked at with every `apply`. One that
+   * is another than before takes the place of the one listened on; it is deleted where its listener closes, which
+   * closes it too. Without one the proxy opens its own.
    */
-  readonly descriptors?: ReadonlyMap<string, number | object>;
+  readonly descriptors?: Map<string, number | object>;
   /** False: listens on `descriptors` only, and leaves what has none to its parent. */
   readonly ownSockets?: boolean;
   /** Makes the kernel end a connection with a RST; without it lost addresses end theirs with a FIN. */
@@ -55,8 +56,26 @@ export interface ProxyOptions {
   readonly ticketSecret?: Uint8Array;
 }
 
+interface Listening {
+  readonly listener: Listener;
+  readonly service: string;
+  /** Undefined for a socket of the proxy's own. */
+  readonly at: number | object | undefined;
+}
+
+/** Everything of a site, worked out and not in force yet. */
+interface Draft {
+  readonly pools: Map<string, PoolState>;
+  readonly plans: Map<string, ServicePlan>;
+  readonly routes: Map<string, RouteState>;
+  readonly logs: Map<string, AccessLog>;
+  /** Who listens where: names of services. */
+  readonly wanted: Map<string, string>;
+  /** What is done to what lives on. */
+  readonly changes: (() => void)[];
+}
+
 const CERTIFICATES_EVERY = seconds(10);
-const TICKET_SECRET_LEAST = 32;
 const silent: EngineEvents = { notice: () => undefined };
 
 /** The layer-7 services of a site in this process. */
@@ -64,7 +83,7 @@ export class Proxy {
   readonly engine: Engine;
   readonly #clock: Clock;
   readonly #random: Random;
-  readonly #descriptors: ReadonlyMap<string, number | object>;
+  readonly #descriptors: Map<string, number | object>;
   readonly #ownSockets: boolean;
   readonly #events: EngineEvents;
   readonly #resetOnClose: (fd: number) => void;
@@ -76,7 +95,7 @@ export class Proxy {
   #certificateTimer: Timer | undefined;
   readonly #pools = new Map<string, PoolState>();
   readonly #plans = new Map<string, ServicePlan>();
-  readonly #listeners = new Map<string, { listener: Listener; service: string }>();
+  readonly #listeners = new Map<string, Listening>();
   readonly #routes = new Map<string, RouteState>();
   readonly #logs = new Map<string, AccessLog>();
   /** Sockets that the parent has not handed over, or could not open. */
@@ -95,47 +114,79 @@ export class Proxy {
     this.engine = new Engine(this.#clock, this.#random, this.#pools, this.#events);
   }
 
-  /** Makes the running proxy what the site says; what both have in common lives on untouched. */
+  /**
+   * Makes the running proxy what the site says; what both have in common lives on untouched. Where something of it
+   * cannot be had (a certificate, a secret), it throws an OperationalError, and everything stays as it was.
+   */
   async apply(site: ProxySite): Promise<void> {
     const wanted = this.prepare(site);
-    for (const [key, { listener }] of this.#listeners) {
+    for (const [key, listening] of this.#listeners) {
+      const { listener, at } = listening;
       const now = wanted.get(key);
       if (now !== undefined) {
         const before = listener.service;
         listener.service = this.#plans.get(now)!;
         // Streams go on as they are; whoever speaks HTTP to what is none any more shall come again.
         if (before.tcp === undefined && listener.service.tcp !== undefined) listener.retire();
-        this.#listeners.set(key, { listener, service: now });
         listener.certificatesChanged();
-        continue;
+        const given = this.#descriptors.get(key);
+        if (given === undefined || given === at) {
+          this.#listeners.set(key, { ...listening, service: now });
+          continue;
+        }
       }
       this.#listeners.delete(key);
+      if (this.#descriptors.get(key) === at) this.#descriptors.delete(key);
       void listener.close(listener.service.settings.timeouts.drain);
     }
-    for (const name of this.#plans.keys()) if (![...wanted.values()].includes(name)) this.#plans.delete(name);
     if (this.#certificateTimer === undefined && [...this.#plans.values()].some((plan) => plan.certificates)) {
       this.#watchCertificates();
     }
-    await Promise.all(
+    const opened = await Promise.allSettled(
       [...wanted].filter(([key]) => !this.#listeners.has(key)).map(([key, name]) => this.#listen(key, name)),
     );
     this.#missing = [...wanted.keys()].filter((key) => !this.#listeners.has(key)).length;
+    for (const one of opened) if (one.status === "rejected") throw one.reason;
   }
 
-  /** Works everything out without opening or closing a socket: who listens where. */
+  /** As `apply`, without opening or closing a socket; answers who listens where. */
   prepare(site: ProxySite): Map<string, string> {
+    const draft = this.#draft(site);
+    for (const [name, pool] of draft.pools) this.#pools.set(name, pool);
     this.#applyPools(site.pools);
-    const context = this.#context();
-    const wanted = new Map<string, string>();
-    for (const [name, service] of Object.entries(site.services)) {
-      if (service.proxy === undefined) continue;
-      this.#plans.set(
-        name,
-        compileService(name, service, context, (input) => routeSchema.parse(input)),
-      );
-      for (const key of listenKeys(service)) wanted.set(key, name);
+    for (const change of draft.changes) change();
+    for (const [key, state] of draft.routes) this.#routes.set(key, state);
+    for (const [key, log] of draft.logs) this.#logs.set(key, log);
+    this.#plans.clear();
+    for (const [name, plan] of draft.plans) this.#plans.set(name, plan);
+    return draft.wanted;
+  }
+
+  /** Changes nothing; throws where a file of the site is not what it should be. */
+  #draft(site: ProxySite): Draft {
+    const draft: Draft = {
+      pools: new Map(),
+      plans: new Map(),
+      routes: new Map(),
+      logs: new Map(),
+      wanted: new Map(),
+      changes: [],
+    };
+    const context = this.#context(draft);
+    try {
+      for (const [name, service] of Object.entries(site.services)) {
+        if (service.proxy === undefined) continue;
+        draft.plans.set(
+          name,
+          compileService(name, service, context, (input) => routeSchema.parse(input)),
+        );
+        for (const key of listenKeys(service)) draft.wanted.set(key, name);
+      }
+    } catch (error) {
+      for (const log of draft.logs.values()) log.end();
+      throw error;
     }
-    return wanted;
+    return draft;
   }
 
   /** What would happen to a request. */
@@ -152,7 +203,7 @@ export class Proxy {
     const fd = this.#descriptors.get(key);
     if (fd === undefined && !this.#ownSockets) return;
     const listener = new Listener(this.engine, this.#plans.get(name)!);
-    this.#listeners.set(key, { listener, service: name });
+    this.#listeners.set(key, { listener, service: name, at: fd });
     const port = Number(key.slice(key.lastIndexOf(":") + 1));
     const at: ListenAt =
       fd === undefined ? { host: hostOf(key), port } : typeof fd === "number" ? { fd } : { handle: fd };
@@ -212,32 +263,37 @@ export class Proxy {
     if (status.health === "down") closeKept(backend);
   }
 
-  #context(): PlanContext {
+  #context(draft: Draft): PlanContext {
     return {
       clock: this.#clock,
       names: this.engine.names,
-      pool: (name) => this.#pool(name),
+      pool: (name) => {
+        const pool = this.#pools.get(name) ?? draft.pools.get(name) ?? new PoolState(name, this.#random);
+        if (!this.#pools.has(name)) draft.pools.set(name, pool);
+        return pool;
+      },
       routeState: (service, route) => {
         const key = `${service}/${route}`;
-        let state = this.#routes.get(key);
-        if (state === undefined) this.#routes.set(key, (state = emptyRouteState()));
+        const state = this.#routes.get(key) ?? draft.routes.get(key) ?? emptyRouteState();
+        if (!this.#routes.has(key)) draft.routes.set(key, state);
         return state;
       },
       log: (file, format) => {
         const key = `${format} ${file}`;
-        let log = this.#logs.get(key);
-        if (log === undefined) {
-          const onProblem = (reason: string): void =>
-            this.#events.notice("proxy.access_log_unwritable", { file, reason });
-          this.#logs.set(key, (log = new AccessLog({ clock: this.#clock, file, format, onProblem })));
-        }
+        const known = this.#logs.get(key) ?? draft.logs.get(key);
+        if (known !== undefined) return known;
+        const onProblem = (reason: string): void =>
+          this.#events.notice("proxy.access_log_unwritable", { file, reason });
+        const log = new AccessLog({ clock: this.#clock, file, format, onProblem });
+        draft.logs.set(key, log);
         return log;
       },
       certificates: (service, settings) => {
         const kept = this.#plans.get(service)?.certificates;
-        const secret = this.#ticketSecretOf(settings.tickets.secret);
+        const own = settings.tickets.secret;
+        const secret = own === undefined ? this.#ticketSecret : readTicketSecret(own);
         if (kept !== undefined && JSON.stringify(kept.settings) === JSON.stringify(settings)) {
-          kept.tickets.use(secret);
+          draft.changes.push(() => kept.tickets.use(secret));
           return kept;
         }
         const ordered =
@@ -255,19 +311,6 @@ export class Proxy {
       secret: readSecret,
       failing: () => this.#failing || this.#takenOut,
     };
-  }
-
-  #ticketSecretOf(from: { file: string } | { env: string } | undefined): Uint8Array {
-    if (from === undefined) return this.#ticketSecret;
-    const secret = readSecret(from);
-    if (secret.length < TICKET_SECRET_LEAST) {
-      const where = "env" in from ? `the environment variable ${from.env}` : from.file;
-      throw new OperationalError(
-        "FILE_UNREADABLE",
-        `the secret for session tickets in ${where} has less than ${TICKET_SECRET_LEAST} characters, so that it could be guessed from a ticket; make one with: openssl rand -base64 48`,
-      );
-    }
-    return secret;
   }
 
   /** Certificates whose files changed are read again: looked at every ten seconds. */
@@ -356,6 +399,11 @@ export class Proxy {
     this.engine.challenges.set(challenges);
   }
 
+  /** Whether this is the descriptor or handle of a listener. */
+  listensOn(descriptor: number | object): boolean {
+    return [...this.#listeners.values()].some(({ at }) => at === descriptor);
+  }
+
   /** Whether every address and port of the site is listened on. */
   get listening(): boolean {
     return this.#missing === 0 && this.#listeners.size > 0;
@@ -424,13 +472,4 @@ function retire(backend: BackendState): void {
 function closeKept(backend: BackendState): void {
   while (backend.idle.length > 0) backend.idle[0]!.close();
   for (const session of backend.sessions.slice()) session.close();
-}
-
-function readSecret(from: { file: string } | { env: string }): Uint8Array {
-  const text = "env" in from ? process.env[from.env] : readFileSync(from.file, "utf8").trim();
-  if (text === undefined || text === "") {
-    const where = "env" in from ? `the environment variable ${from.env}` : from.file;
-    throw new OperationalError("FILE_UNREADABLE", `the secret in ${where} is missing or empty`);
-  }
-  return Buffer.from(text);
 }

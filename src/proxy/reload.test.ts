@@ -1,3 +1,4 @@
+import { type AddressInfo, createServer } from "node:net";
 import { connect } from "node:tls";
 import { readFileSync } from "node:fs";
 import { afterEach, describe, expect, it, vi } from "vitest";
@@ -74,6 +75,64 @@ describe("a reload that makes another kind of service of a listener", () => {
       await vi.waitFor(async () => expect(await secured(own)).toContain("200 OK"), { timeout: 5000 });
     },
   );
+});
+
+describe("a reload that cannot be had", () => {
+  it("changes nothing, whichever service it fails in, and the next one is whole", async () => {
+    const [one, two] = [await startAnswering(OK), await startAnswering(OK)];
+    const { proxy, port } = await startProxy({ pool: "apps" }, { apps: { backends: { a: one.at } } });
+    const kept = new RawClient(port).send(GET);
+    await kept.until(answered(1));
+    const before = proxy.metrics();
+
+    const wrong = siteOf({ pool: "other" }, { other: { backends: { b: two.at } } });
+    const certificates = [{ certificate: "/nowhere.crt", key: "/nowhere.key" }];
+    const [broken] = Object.values(siteOf({ pool: "other", tls: { certificates } }, {}).services);
+    const next = { ...wrong, services: { ...wrong.services, ...(broken && { broken }) } };
+    await expect(proxy.apply(next)).rejects.toThrow("/nowhere.crt");
+    expect(proxy.metrics().backends).toEqual(before.backends);
+    kept.send(GET);
+    await kept.until(answered(2));
+    await new RawClient(port).send(GET).until(answered(1));
+
+    await proxy.apply(wrong);
+    await new RawClient(port).send(GET).until(answered(1));
+    expect(two.got).toHaveLength(1);
+  });
+});
+
+describe("sockets of the parent", () => {
+  const fdOf = async (): Promise<{ handle: object; port: number }> => {
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { _handle: handle } = server as unknown as { _handle: object };
+    return { handle, port: (server.address() as AddressInfo).port };
+  };
+
+  it("are forgotten with their listener, and another of the same name takes its place", async () => {
+    const backend = await startAnswering(OK);
+    const pools = { apps: { backends: { a: backend.at } } };
+    const site = siteOf({ pool: "apps" }, pools);
+    const [first, second, third] = [await fdOf(), await fdOf(), await fdOf()];
+    const descriptors = new Map<string, object>([["127.0.0.1:0", first.handle]]);
+    const { proxy } = await startProxy({ pool: "apps" }, pools, { descriptors, ownSockets: false });
+    const answers = (port: number) => new RawClient(port).send(GET).until(answered(1));
+    await answers(first.port);
+
+    await proxy.apply({ ...site, services: {} });
+    expect(descriptors.size).toBe(0);
+    await proxy.apply(site);
+    expect(proxy.listening).toBe(false);
+    descriptors.set("127.0.0.1:0", second.handle);
+    await proxy.apply(site);
+    await answers(second.port);
+
+    // The parent closed one and opened the next before this proxy heard of a site without it.
+    descriptors.set("127.0.0.1:0", third.handle);
+    await proxy.apply(site);
+    await answers(third.port);
+    expect([proxy.listensOn(second.handle), proxy.listensOn(third.handle)]).toEqual([false, true]);
+  });
 });
 
 describe("ejections of other workers", () => {

@@ -12,8 +12,15 @@ export function registerReload(program: Command): void {
       const outcome = await ask<ReloadOutcome>(await findNode(command), "POST", "/v1/reload", {});
       if (options.json === true) console.log(JSON.stringify(outcome));
       if (!outcome.ok) throw new CommandExit("config", `${outcome.errors.join("\n")}\nnothing was changed`);
-      if (options.json === true) return;
-      if (outcome.changes.length === 0) console.log("the site file says what it said before; nothing to do");
-      for (const change of outcome.changes) console.log(change);
+      if (options.json !== true) {
+        if (outcome.changes.length === 0)
+          console.log("the site file says what it said before; nothing to do");
+        for (const change of outcome.changes) console.log(change);
+      }
+      if (outcome.refused !== undefined) {
+        const what =
+          "the site was accepted, but these go on with what they ran before: mend it and reload again";
+        throw new CommandExit("failed", `${outcome.refused.join("\n")}\n${what}`);
+      }
     });
 }

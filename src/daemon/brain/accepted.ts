@@ -1,4 +1,4 @@
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { SiteFile } from "../ports.ts";
 
@@ -16,6 +16,15 @@ export class AcceptedSite {
     await mkdir(join(this.#path, ".."), { recursive: true });
     await writeFile(`${this.#path}.new`, JSON.stringify({ site, digest }), { mode: 0o600 });
     await rename(`${this.#path}.new`, this.#path);
+  }
+
+  /** Another number with every site that is accepted; undefined where none was. */
+  async changedAt(): Promise<number | undefined> {
+    try {
+      return (await stat(this.#path)).mtimeMs;
+    } catch {
+      return undefined;
+    }
   }
 
   async read(): Promise<SiteFile | undefined> {

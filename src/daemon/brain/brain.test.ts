@@ -169,6 +169,12 @@ describe("the brain", () => {
     expect(planned()).toMatch(/an operator has drained this node/);
     expect((await status()).alarms.map(({ name }) => name)).toContain("node_out");
 
+    // Asked again: the node stays out meanwhile.
+    heard = [];
+    expect(await set("drain")).not.toMatchObject({ phase: "announcing" });
+    await vi.waitFor(async () => expect((await status()).admin.phase).toBe("done"));
+    expect(heard.filter((each) => each.type === "plan" && each.plan.maintenance === undefined)).toEqual([]);
+
     await brain?.stop("leave");
     heard = [];
     await start();
@@ -228,6 +234,24 @@ describe("the brain", () => {
       false,
       true,
     ]);
+  });
+
+  it("reads the file once more where somebody asks while it reloads: it may have been edited since", async () => {
+    await start();
+    const waits: (() => void)[] = [];
+    let reads = 0;
+    rooms.next = async () => {
+      const digest = `edit ${++reads}`;
+      await new Promise<void>((resolve) => void waits.push(resolve));
+      return { site: site(), digest, warnings: [] };
+    };
+    const asked = [brain!.reload(), brain!.reload(), brain!.reload()];
+    await vi.waitFor(() => expect(waits).toHaveLength(1));
+    waits[0]?.();
+    await vi.waitFor(() => expect(waits).toHaveLength(2));
+    waits[1]?.();
+    await Promise.all(asked);
+    expect([(await status()).digest, reads]).toEqual(["edit 2", 2]);
   });
 
   it("drains backends, explains and tells metrics", async () => {

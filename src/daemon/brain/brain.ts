@@ -56,6 +56,7 @@ export class Brain {
   #keptAt: MonotonicMs;
   #lastReload: ReloadOutcome | undefined;
   #reloading: Promise<ReloadOutcome> | undefined;
+  #reloadNext: Promise<ReloadOutcome> | undefined;
   #alarmed = new Map<string, string>();
   #summary = "";
   #processes: readonly ProcessStatus[] = [];
@@ -171,8 +172,11 @@ export class Brain {
     ];
   }
 
+  #proxyCount(): number {
+    return this.#wishes().find(({ name }) => name === "proxy")?.count ?? 0;
+  }
   #hasProxies(): boolean {
-    return this.#wishes().some(({ name, count }) => name === "proxy" && count > 0);
+    return this.#proxyCount() > 0;
   }
 
   #plan() {
@@ -195,6 +199,8 @@ export class Brain {
       siteProblem: this.#siteProblem,
       isolated: this.#health.isolated?.(),
       proxyProblem: this.#hasProxies() ? (this.#proxies.problem() ?? "") : undefined,
+      proxyShort: this.#proxies.short(this.#proxyCount()),
+      proxyStale: this.#proxies.stale(),
       age: timeSince(this.#context.clock.monotonic(), this.#started),
       accountsProblem: this.#accounts.problem(),
       stateProblem: this.#stateProblem,
@@ -260,10 +266,17 @@ export class Brain {
     this.#alarmed = new Map([...now].map(([key, alarm]) => [key, alarm.message]));
   }
 
-  /** One at a time; a second request while one runs gets the same answer. */
+  /** One at a time. Who asks while one runs may have edited the file since: one more follows, for all of them. */
   reload(): Promise<ReloadOutcome> {
-    this.#reloading ??= this.#reload().finally(() => (this.#reloading = undefined));
-    return this.#reloading;
+    if (this.#reloading === undefined) {
+      this.#reloading = this.#reload().finally(() => (this.#reloading = undefined));
+      return this.#reloading;
+    }
+    this.#reloadNext ??= this.#reloading.then(() => {
+      this.#reloadNext = undefined;
+      return this.reload();
+    });
+    return this.#reloadNext;
   }
 
   async #reload(): Promise<ReloadOutcome> {
@@ -287,7 +300,8 @@ export class Brain {
       this.#proxies.site(file.digest);
       this.#link.sendPlan();
       context.tell({ type: "children", wishes: this.#wishes() });
-      outcome = { at, ok: true, errors: [], changes };
+      const refused = await this.#proxies.refusals();
+      outcome = { at, ok: true, errors: [], changes, ...(refused.length > 0 ? { refused } : {}) };
       context.log.info({
         event: "site.reloaded",
         reason: `${changes.length} differences`,

@@ -26,6 +26,8 @@ export class ControlListener {
   #timer: Timer | undefined;
   #stopped = false;
   readonly #refused = new Map<string, number>();
+  /** What the server was made of: what stays the same is not opened again. */
+  #madeOf = "";
   /** Of the last change; an older one that is still under way ends without effect. */
   #generation = 0;
 
@@ -78,9 +80,19 @@ export class ControlListener {
       // Loaded where a site asks for it only: an idle node pays for TLS otherwise.
       const { createServer } = await import("node:https");
       if (generation !== this.#generation || this.#stopped) return;
+      const madeOf = JSON.stringify([this.#address, wanted.port, String(key), String(cert), token]);
+      if (this.#server !== undefined && madeOf === this.#madeOf) {
+        this.#problem = "";
+        return;
+      }
       this.#close();
       const handler = guarded(token, this.#handler, (why) => this.#count(why.replaceAll(" ", "_")));
-      const limits = { headersTimeout: 10_000, requestTimeout: 30_000, connectionsCheckingInterval: 5000 };
+      const limits = {
+        handshakeTimeout: 5000,
+        headersTimeout: 10_000,
+        requestTimeout: 30_000,
+        connectionsCheckingInterval: 5000,
+      };
       const server = createServer({ key, cert, minVersion: "TLSv1.3", ...limits }, handler);
       server.maxConnections = CONNECTIONS;
       server.on("tlsClientError", () => this.#count("tls"));
@@ -98,6 +110,7 @@ export class ControlListener {
         return;
       }
       this.#server = server;
+      this.#madeOf = madeOf;
       this.#problem = "";
       log.info({
         event: "control.listening",

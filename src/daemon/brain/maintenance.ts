@@ -109,6 +109,8 @@ export class NodeMaintenance {
     const { state } = request;
     if (state !== "enabled" && !request.force) this.#check(ports);
     const { clock, log } = this.#context;
+    // Who is out already has announced it, and stays out meanwhile.
+    const out = this.reason !== undefined;
     const same = state === this.#kept.state;
     const since = same ? this.#kept.since : clock.wall();
     await this.#file.write({ version: 1, state, since });
@@ -118,7 +120,7 @@ export class NodeMaintenance {
     log.info({ event: "node.admin_changed", state, force: request.force, reason: "an operator asked" });
     if (state === "enabled") this.#enable(ports);
     else {
-      this.#phase = state === "drain" ? "announcing" : "moving";
+      this.#phase = state === "drain" && !out ? "announcing" : "moving";
       this.#takeOut(ports, request, generation).catch((error: unknown) => {
         if (generation === this.#generation) this.#end([messageOf(error)]);
       });
@@ -172,7 +174,7 @@ export class NodeMaintenance {
   async #takeOut(ports: MaintenancePorts, { state, within }: NodeRequest, generation: number): Promise<void> {
     const over = (): boolean => generation !== this.#generation;
     ports.proxies(true, false);
-    if (state === "drain") {
+    if (this.#phase === "announcing") {
       await this.#wait(this.#announceFor(ports.site()));
       if (over()) return;
     }

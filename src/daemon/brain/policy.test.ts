@@ -91,6 +91,9 @@ describe("alarms", () => {
     expect(names({ routers: [router({ active: undefined, since: ms(200) })] })).toEqual([]);
     expect(names({ proxyProblem: "no proxy worker runs", age: 500 })).toEqual([]);
     expect(names({ proxyProblem: "no proxy worker runs" })).toEqual(["proxy_down"]);
+    expect(names({ proxyProblem: "", proxyShort: "1 of 2" })).toEqual(["proxy_degraded"]);
+    expect(names({ proxyProblem: "no proxy worker runs", proxyShort: "0 of 2" })).toEqual(["proxy_down"]);
+    expect(names({ proxyProblem: "", proxyStale: "web.crt: ENOENT" })).toEqual(["proxy_stale"]);
     expect(names({ backends: [backend("one", "down"), backend("two", "up")] })).toEqual(["pool_degraded"]);
     expect(names({ backends: [backend("one", "down"), backend("two", "down")] })).toEqual(["pool_down"]);
     expect(names({ isolated: "all 2 checks fail at once" })).toContain("node_isolated");

@@ -26,6 +26,10 @@ export interface Facts {
   readonly siteProblem: string;
   /** Why no proxy worker accepts connections; empty where one does, undefined where the site wants none here. */
   readonly proxyProblem?: string | undefined;
+  /** That fewer proxy workers accept connections than the site asks for. */
+  readonly proxyShort?: string | undefined;
+  /** Why proxy workers go on with another site than was accepted. */
+  readonly proxyStale?: string | undefined;
   /** Milliseconds since the brain's start: workers that have not started yet are no alarm. */
   readonly age: number;
   /** Why this node is probably cut off from all backends. */
@@ -62,6 +66,8 @@ export const ALARMS = {
   pool_down: "no backend of a pool is healthy",
   pool_degraded: "a backend of a pool is down",
   proxy_down: "no proxy worker of this node accepts connections; its priority is lowered meanwhile",
+  proxy_degraded: "fewer proxy workers accept connections than the site asks for",
+  proxy_stale: "proxy workers go on with the site of before: they cannot have the one that was accepted",
   node_out: "an operator has taken this node out; it serves only while no healthier node is heard",
   node_isolated: "every check of every pool fails at once: perhaps it is this node that is cut off",
   forwarding_broken: "the kernel's forwarding tables are not as they should be",
@@ -193,6 +199,9 @@ export function alarms(facts: Facts): Alarm[] {
       raise("pool_degraded", "warning", pool, `${down.length} of ${total} down: ${names}`);
   }
   if (facts.proxyProblem && facts.age >= WARM_UP) raise("proxy_down", "critical", "", facts.proxyProblem);
+  else if (facts.proxyShort && facts.age >= WARM_UP) raise("proxy_degraded", "warning", "", facts.proxyShort);
+  // One that ends now cannot start again.
+  if (facts.proxyStale) raise("proxy_stale", "critical", "", facts.proxyStale);
   if (facts.admin !== undefined && facts.admin.state !== "enabled")
     raise("node_out", "warning", "", outMessage(facts, facts.admin));
   if (facts.isolated !== undefined) raise("node_isolated", "critical", "", facts.isolated);

@@ -22,6 +22,11 @@ interface Worker {
   leaving: boolean;
   heardAt: MonotonicMs;
   digest: string;
+  /** The last reload that it has answered for, and why it refused it. */
+  answered: number;
+  refused: string;
+  /** Since when it runs another site than was accepted. */
+  staleSince: MonotonicMs | undefined;
   metrics: ProxyMetrics;
   ejected: readonly string[];
 }
@@ -30,6 +35,11 @@ interface Worker {
 const SILENCE = seconds(2);
 /** What a planned replacement, or a brain that has just started, may take until workers are heard. */
 const PATIENCE = seconds(5);
+/** Reading a site and its certificates takes less; one that has not answered then is no refusal. */
+const ANSWERS_WITHIN = seconds(3);
+const LOOK_EVERY = ms(20);
+/** How long workers may differ from what was accepted, or be fewer than the site asks for, before somebody is told. */
+const TOLERANCE = seconds(5);
 /** A spare, where there is one, takes a crashed worker's place within this; then the node's priority is lowered. */
 const SPARE_WITHIN = ms(60);
 
@@ -54,6 +64,8 @@ export class ProxyWorkers {
   /** Until then nobody is missed. */
   #patientUntil: MonotonicMs;
   #lastLook: MonotonicMs;
+  /** Since when fewer serve than the site asks for. */
+  #shortSince: MonotonicMs | undefined;
   /** Since when nobody serves. A node that starts has nobody, and does not wait for a spare. */
   #noneSince: MonotonicMs | undefined = instant(-1e9);
 
@@ -142,6 +154,9 @@ export class ProxyWorkers {
       leaving: false,
       heardAt: clock.monotonic(),
       digest: "",
+      answered: 0,
+      refused: "",
+      staleSince: undefined,
       metrics: emptyMetrics(),
       ejected: [],
     };
@@ -181,6 +196,10 @@ export class ProxyWorkers {
         worker.metrics = message.metrics;
         worker.ejected = message.ejected;
         return;
+      case "site":
+        worker.answered = message.reloads;
+        worker.refused = message.problem;
+        break;
       case "ejected":
         this.#ejected(worker, message.ejection);
         return;
@@ -201,7 +220,7 @@ export class ProxyWorkers {
     // Where we stood still ourselves, what they said meanwhile lies unread in our sockets.
     const stalled = timeSince(now, this.#lastLook) > SILENCE;
     this.#lastLook = now;
-    const candidates = [...this.#workers].filter(({ spare, leaving }) => !spare && !leaving);
+    const candidates = this.#inPlace();
     const good = candidates.filter(
       ({ serving, heardAt }) => serving && (stalled || timeSince(now, heardAt) < SILENCE),
     );
@@ -218,6 +237,56 @@ export class ProxyWorkers {
     return candidates.some(({ serving }) => serving)
       ? "no proxy worker has shown a sign of life for two seconds"
       : "no proxy worker accepts connections";
+  }
+
+  #inPlace(): Worker[] {
+    return [...this.#workers].filter(({ spare, leaving }) => !spare && !leaving);
+  }
+  #serving(): Worker[] {
+    return this.#inPlace().filter(({ serving }) => serving);
+  }
+
+  /** Why workers do not run the site that they were told of last; waits for their answers, but not for ever. */
+  async refusals(): Promise<string[]> {
+    const { clock } = this.#context;
+    const until = addTime(clock.monotonic(), ANSWERS_WITHIN);
+    const open = (): boolean => this.#serving().some(({ answered }) => answered < this.#site.reloads);
+    while (open() && clock.monotonic() < until)
+      await new Promise<void>((resolve) => {
+        clock.setTimer(addTime(clock.monotonic(), LOOK_EVERY), resolve);
+      });
+    return this.#inPlace().flatMap(({ index, refused }) =>
+      refused === "" ? [] : [`proxy worker ${index}: ${refused}`],
+    );
+  }
+
+  /** Why workers have gone on with another site than was accepted for some time; undefined where none does. */
+  stale(): string | undefined {
+    const now = this.#context.clock.monotonic();
+    const reasons: string[] = [];
+    for (const worker of this.#serving()) {
+      const { refused, digest } = worker;
+      if (refused === "" && digest === this.#site.digest) {
+        worker.staleSince = undefined;
+        continue;
+      }
+      worker.staleSince ??= now;
+      if (timeSince(now, worker.staleSince) >= TOLERANCE)
+        reasons.push(refused || `it runs the site ${digest.slice(0, 12) || "of before"}`);
+    }
+    if (reasons.length === 0) return undefined;
+    const why = [...new Set(reasons)].join("; ");
+    return `${reasons.length} of ${this.#serving().length} workers do not run the accepted site: ${why}`;
+  }
+
+  /** That fewer workers than wanted have accepted connections for some time; undefined where enough do. */
+  short(wanted: number): string | undefined {
+    const now = this.#context.clock.monotonic();
+    const { length } = this.#serving();
+    if (length >= wanted) this.#shortSince = undefined;
+    else this.#shortSince ??= now;
+    if (this.#shortSince === undefined || timeSince(now, this.#shortSince) < TOLERANCE) return undefined;
+    return `${length} of ${wanted} proxy workers accept connections; the log says why the others do not (child.restarting, listener.refused)`;
   }
 
   #sum(): ProxyMetrics {

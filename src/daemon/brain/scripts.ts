@@ -59,6 +59,8 @@ export class ScriptWatcher {
   #end(name: string, watch: Watch): void {
     watch.timer?.cancel();
     killGroup(watch.child);
+    // Its end is nothing that another run follows.
+    delete watch.child;
     this.#watches.delete(name);
   }
 
