@@ -97,6 +97,16 @@ describe.skipIf(!possible)("the commands of the guide", () => {
     }
   });
 
+  it("and its firewall is one that nft takes", () => {
+    const rules = /```nft\n([\s\S]*?)```/.exec(read(operations))?.[1] ?? "";
+    expect(rules).toContain("dport 5112");
+    const { stdout, stderr } = spawnSync("unshare", ["-n", "nft", "-c", "-f", "-"], {
+      input: rules,
+      encoding: "utf8",
+    });
+    expect(stdout + stderr).toBe("");
+  });
+
   it("are those of the README", () => {
     const readme = read("README.md");
     const bare = (text: string): string[] =>
