@@ -22,11 +22,7 @@ if (!insideLab()) process.exit(await repeatInLab("bench-failover"));
 const { site } = await loadSite(SITE);
 const promises = promisesOf(site);
 const wanted = (name: string, onlyByName: boolean | undefined): boolean =>
-  only !== undefined
-    ? only.includes(name)
-    : onlyByName === true
-      ? name === "starvation" && minutes !== undefined
-      : name !== "forward-drop";
+  only !== undefined ? only.includes(name) : onlyByName !== true || minutes !== undefined;
 const drills = allDrills({ minutes: minutes ?? 10 }).filter(({ name, onlyByName }) =>
   wanted(name, onlyByName),
 );

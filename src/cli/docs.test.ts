@@ -33,6 +33,13 @@ describe("documents", () => {
       Object.entries(ALARMS).map(([name, meaning]) => [`\`${name}\``, meaning]),
     );
   });
+  it("alert on metrics that there are", () => {
+    const alerts = operations.split("\n## Alerts\n")[1]?.split("\n## ")[0] ?? "";
+    const names = [...alerts.matchAll(/nines_[a-z_]+/g)].map(([name]) => name);
+    expect(names.length).toBeGreaterThan(3);
+    const metrics = read("src/daemon/brain/metrics.ts");
+    for (const name of names) expect(metrics, name).toContain(`"${name}"`);
+  });
   it("have the routes of the control API", () => {
     expect(rows(read("docs/reference/api.md"), "routes")).toEqual(
       ROUTES.map(({ method, path, about }) => [`\`${method} ${path}\``, about]),

@@ -111,6 +111,8 @@ describe.skipIf(!possible)("the unit under systemd", () => {
     expect(status).toMatch(/^NoNewPrivs:\t1$/m);
     expect(status).toMatch(/^Seccomp:\t2$/m);
     const bounding = BigInt(`0x${/^CapBnd:\t([0-9a-f]+)$/m.exec(status)?.[1] ?? ""}`);
+    // For access logs, beside all else that is read-only.
+    expect(inside("stat", "-c", "%a", "/var/log/nines").trim()).toBe("750");
     // CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_DAC_OVERRIDE.
     expect([21n, 19n, 1n].map((bit) => (bounding >> bit) & 1n)).toEqual([0n, 0n, 0n]);
   });

@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
@@ -77,6 +77,45 @@ describe.skipIf(!root)("nines doctor", () => {
     );
     expect(findings.find((each) => each.name === "forward_drop")?.what).toContain("ip filter FORWARD");
     expect(await inside(wire.first, "nft", "list", "ruleset")).toBe(before);
+  });
+
+  it("finds an input chain that lets the other node's messages not in, and none in the firewall of the guide", async () => {
+    const file = join(directory, "site.json");
+    writeFileSync(file, JSON.stringify({ ...site("10.9.0.1"), flows: { keys: directory } }));
+    const closed = async (rules: string): Promise<Finding | undefined> => {
+      writeFileSync(join(directory, "rules"), rules);
+      await inside(wire.first, "nft", "-f", join(directory, "rules"));
+      const { findings } = await run(file, "a");
+      await inside(wire.first, "nft", "flush", "ruleset");
+      return findings.find((each) => each.name === "input_drop");
+    };
+    const chain = (rules: string, policy: string): string =>
+      `table inet filter {
+        chain peers {
+          ip saddr 10.9.0.3 udp dport 5112 accept
+        }
+        chain input {
+          type filter hook input priority 0; policy ${policy};
+          ct state established,related accept
+          iifname lo accept
+          meta l4proto { icmp, icmpv6 } accept
+          tcp dport { 22, 80 } accept
+          ${rules}
+        }
+      }
+      `;
+    expect((await closed(chain("", "drop")))?.what).toMatch(
+      /inet filter input .* accepts VRRP \(IP protocol 112\), hand-over \(UDP 5112\), connections \(TCP 7411\)$/,
+    );
+    expect((await closed(chain("jump peers\nip protocol vrrp accept\nreject", "accept")))?.what).toMatch(
+      /accepts connections \(TCP 7411\)$/,
+    );
+    expect(await closed(chain("", "accept"))).toBeUndefined();
+    expect(await closed(chain("ip saddr 10.9.0.0/24 accept", "drop"))).toBeUndefined();
+    const guide = readFileSync(new URL("../../../docs/guide/operations.md", import.meta.url), "utf8");
+    const shown = /```nft\n([\s\S]*?)```/.exec(guide)?.[1] ?? "";
+    expect(await closed(shown)).toBeUndefined();
+    expect((await closed(shown.replace("7411", "7499")))?.what).toMatch(/accepts connections \(TCP 7411\)$/);
   });
 
   it.skipIf(!existsSync("/usr/sbin/keepalived")).each([2, 3])(

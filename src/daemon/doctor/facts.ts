@@ -67,6 +67,7 @@ export async function hostFacts(look: Look): Promise<HostFacts> {
     nftProblem,
     nftPersist: nft?.persist,
     dropping: nft?.dropping ?? [],
+    closed: nft?.closed ?? [],
     marking: nft?.marking ?? [],
     legacyTables: legacyTables(),
     bridgeNfCall: flag("net/bridge/bridge-nf-call-iptables"),
@@ -114,13 +115,14 @@ async function markRules(clock: Clock): Promise<string[]> {
 async function nftFacts(clock: Clock) {
   const nftables = NftablesService.open(clock);
   try {
-    const { dropping, marking } = await nftables.survey(OWN_TABLE);
+    const { dropping, closed, marking } = await nftables.survey(OWN_TABLE);
     const persist = await probePersist(nftables);
     const show = (at: { family: string; table: string; chain: string }): string =>
       `${at.family} ${at.table} ${at.chain}`;
     return {
       persist,
       dropping: dropping.map(show),
+      closed: closed.map((each) => ({ at: show(each), family: each.family, admits: each.admits })),
       marking: marking.map((each) => `${show(each)} (${each.what})`),
     };
   } finally {

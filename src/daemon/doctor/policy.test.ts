@@ -13,6 +13,7 @@ const good: HostFacts = {
   nftProblem: undefined,
   nftPersist: true,
   dropping: [],
+  closed: [],
   marking: [],
   legacyTables: [],
   bridgeNfCall: undefined,
@@ -44,6 +45,10 @@ describe("the doctor", () => {
     ["nftables_missing", { nftProblem: "EPROTONOSUPPORT" }],
     ["nftables_not_persistent", { nftPersist: false }],
     ["forward_drop", { dropping: ["ip filter FORWARD"] }],
+    [
+      "input_drop",
+      { closed: [{ at: "inet filter input", family: "inet", admits: [{ protocols: [6], ports: [22] }] }] },
+    ],
     ["iptables_legacy", { legacyTables: ["filter"] }],
     ["bridge_nf_call", { bridgeNfCall: true }],
     ["foreign_marks", { marking: ["ip mangle PREROUTING (packet mark)"] }],
@@ -60,6 +65,16 @@ describe("the doctor", () => {
     expect(names(facts)).toEqual([name]);
     const [finding] = findings({ ...good, ...facts }, needs);
     for (const text of [finding?.what, finding?.why, finding?.mend]) expect(text?.length).toBeGreaterThan(10);
+  });
+  it("names what an input chain lets nobody send, and nothing that may pass", () => {
+    const what = (admits: HostFacts["closed"][number]["admits"], family = "inet"): string | undefined =>
+      findings({ ...good, closed: [{ at: "t c", family, admits }] }, needs)[0]?.what;
+    expect(what([{ protocols: [112] }])).toMatch(/accepts hand-over \(UDP 5112\)$/);
+    expect(what([{ protocols: [112] }, { protocols: [17], ports: [53, 5112] }])).toBeUndefined();
+    expect(what([{ protocols: [112, 17] }])).toBeUndefined();
+    expect(what([{}])).toBeUndefined();
+    expect(what([], "ip")).toContain("VRRP (IP protocol 112), hand-over");
+    expect(what([], "ip6")).toBeUndefined();
   });
   it("asks only for what the node needs", () => {
     const plain = needsOf(site({ site: "x", nodes: { a: { address: "10.0.0.2" } } }), "a");

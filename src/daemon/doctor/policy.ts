@@ -1,4 +1,8 @@
 /** What on a host will break forwarding or failover, from facts about it. Pure; facts.ts looks. */
+import { type Family, ipFamily } from "../../base/addresses.ts";
+import type { Admission } from "../../linux/nftables/policy-input.ts";
+import { HANDOVER_PORT } from "../../redundancy/handover/wire.ts";
+import { VRRP_PROTOCOL } from "../../redundancy/vrrp/packet.ts";
 import { MARK_MASK } from "../../forwarding/marks.ts";
 import type { Site } from "../../contracts/site.ts";
 
@@ -32,6 +36,12 @@ export interface HostFacts {
   readonly nftProblem: string | undefined;
   readonly nftPersist: boolean | undefined;
   readonly dropping: readonly string[];
+  /** Input chains that refuse what no rule of theirs accepts. */
+  readonly closed: readonly {
+    readonly at: string;
+    readonly family: string;
+    readonly admits: readonly Admission[];
+  }[];
   readonly marking: readonly string[];
   /** iptables' old kernel interface is in use; nftables cannot show its rules. */
   readonly legacyTables: readonly string[];
@@ -65,17 +75,60 @@ const OPEN_FILES_LEAST = 4096;
 /** Programs that set the clock. */
 const CLOCK_KEEPERS = ["chronyd", "ntpd", "systemd-timesyn", "ntpd-rs", "openntpd"];
 
+/** What the other nodes send to this one. */
+interface Message {
+  readonly what: string;
+  readonly protocol: number;
+  readonly port?: number;
+  readonly families: readonly Family[];
+}
+
 interface Needs {
   readonly links: ReadonlySet<string>;
   readonly forward4: boolean;
   readonly forward6: boolean;
   readonly routers: boolean;
+  readonly messages: readonly Message[];
+}
+
+const [TCP, UDP] = [6, 17];
+
+/** What comes in from the other nodes of the site, for the node's own address and those of its routers. */
+function messagesTo(site: Site, node: string): Message[] {
+  const shared = Object.values(site.virtualRouters).filter(
+    ({ priorities }) => priorities[node] !== undefined && Object.keys(priorities).length > 1,
+  );
+  const own = site.nodes[node]?.address;
+  const families = own === undefined ? [] : [ipFamily(own)];
+  const virtual = shared.flatMap(({ members }) =>
+    members.flatMap(({ addresses }) =>
+      addresses.map((one) => ipFamily(typeof one === "string" ? one : one.address)),
+    ),
+  );
+  const tcp = (what: string, port: number): Message => ({
+    what: `${what} (TCP ${port})`,
+    protocol: TCP,
+    port,
+    families,
+  });
+  const others = Object.keys(site.nodes).length > 1;
+  return [
+    ...(shared.length > 0
+      ? [
+          { what: `VRRP (IP protocol ${VRRP_PROTOCOL})`, protocol: VRRP_PROTOCOL, families: virtual },
+          { what: `hand-over (UDP ${HANDOVER_PORT})`, protocol: UDP, port: HANDOVER_PORT, families },
+        ]
+      : []),
+    ...(others && site.flows ? [tcp("connections", site.flows.port)] : []),
+    ...(others && site.certificates ? [tcp("certificates", site.certificates.port)] : []),
+    ...(site.control ? [tcp("control", site.control.port)] : []),
+  ];
 }
 
 /** What this node of the site asks of its host; without a site, everything. */
 export function needsOf(site: Site | undefined, node: string | undefined): Needs {
   if (site === undefined || node === undefined)
-    return { links: new Set(), forward4: true, forward6: false, routers: true };
+    return { links: new Set(), forward4: true, forward6: false, routers: true, messages: [] };
   const mine = Object.entries(site.virtualRouters).filter(
     ([, router]) => router.priorities[node] !== undefined,
   );
@@ -99,6 +152,7 @@ export function needsOf(site: Site | undefined, node: string | undefined): Needs
     forward4: listens.some(({ address }) => !address.includes(":")),
     forward6: listens.some(({ address }) => address.includes(":")),
     routers: mine.length > 0,
+    messages: messagesTo(site, node),
   };
 }
 
@@ -106,6 +160,7 @@ export function findings(facts: HostFacts, needs: Needs): Finding[] {
   return [
     ...programFindings(facts, needs),
     ...linkFindings(facts, needs),
+    ...inputFindings(facts, needs),
     ...forwardingFindings(facts, needs),
     ...neighbourFindings(facts),
   ];
@@ -208,6 +263,30 @@ function linkFindings(facts: HostFacts, needs: Needs): Finding[] {
       });
   }
   return found;
+}
+
+function inputFindings(facts: HostFacts, needs: Needs): Finding[] {
+  return facts.closed.flatMap(({ at, family, admits }) => {
+    const passes = ({ protocol, port, families }: Message): boolean =>
+      (family === "ip" && !families.includes(4)) ||
+      (family === "ip6" && !families.includes(6)) ||
+      admits.some(
+        (one) =>
+          (one.protocols?.includes(protocol) ?? true) &&
+          (port === undefined || (one.ports?.includes(port) ?? true)),
+      );
+    const missing = needs.messages.filter((message) => !passes(message)).map(({ what }) => what);
+    if (missing.length === 0) return [];
+    return [
+      {
+        severity: "error" as const,
+        name: "input_drop",
+        what: `the chain ${at} refuses what it does not accept, and no rule of it accepts ${missing.join(", ")}`,
+        why: "without VRRP both nodes become Active; without the others, planned moves leave a gap and connections are lost at a failover",
+        mend: "accept them from the other nodes (docs/guide/operations.md, Firewall)",
+      },
+    ];
+  });
 }
 
 function forwardingFindings(facts: HostFacts, needs: Needs): Finding[] {
