@@ -251,6 +251,11 @@ export class Exchange extends Question implements TriesHost, HedgeHost, Middlewa
     const tries = this.#tries;
     const backend = tries.backend!;
     const { sent } = upstream;
+    if (why === "unsendable") {
+      // The client's fault, which no other backend would mend.
+      this.fail(400, `${why}: ${detail ?? ""}`);
+      return;
+    }
     upstream.close();
     this.upstream = undefined;
     if (this.finished) return;

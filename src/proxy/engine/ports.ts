@@ -14,7 +14,7 @@ import type { Sweep } from "./sweep.ts";
 
 /** Why a try at a backend failed: the label in metrics and the log. */
 export type UpstreamFailure =
-  "connect" | "connect-timeout" | "lost" | "response-timeout" | "idle-timeout" | "invalid";
+  "connect" | "connect-timeout" | "lost" | "response-timeout" | "idle-timeout" | "invalid" | "unsendable";
 
 /** A connection to a backend, or a stream of one, as the exchange that has it sees it. */
 export interface Upstream {
