@@ -40,6 +40,8 @@ export class Http2Stream implements Downstream, Swept {
   /** Response is being written slower than it comes. */
   #blocked = false;
   #over = false;
+  /** Nothing more of the request is read for now. */
+  #paused = false;
   #answered = false;
   /** The key for the backend of an extended CONNECT (RFC 8441); empty where this is none. */
   #webSocketKey = "";
@@ -277,7 +279,8 @@ export class Http2Stream implements Downstream, Swept {
     this.#owner.engine.tick();
     const { exchange } = this;
     if (exchange === undefined) return;
-    if (this.#requestDone && !this.#tunnel) this.deadline = exchange.totalDeadline;
+    if (this.#tunnel) this.deadline = Number.POSITIVE_INFINITY;
+    else if (this.#requestDone) this.deadline = exchange.totalDeadline;
     exchange.resumeResponse();
   }
 
@@ -321,10 +324,13 @@ export class Http2Stream implements Downstream, Swept {
   }
 
   pauseRequest(): void {
+    this.#paused = true;
     this.#stream.pause();
   }
 
   resumeRequest(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
     const { engine, listener } = this.#owner;
     if (!this.#requestDone && this.exchange?.grpc !== true)
       this.deadline = engine.now + listener.service.settings.timeouts.body;
@@ -389,8 +395,14 @@ export class Http2Stream implements Downstream, Swept {
       return;
     }
     if (exchange.totalDeadline <= engine.now) exchange.fail(504, "total-timeout");
-    else if (!this.#requestDone) exchange.fail(408, "body-timeout");
-    else if (this.#blocked) {
+    else if (!this.#requestDone) {
+      // One that was told to wait is not slow.
+      if (!this.#paused || exchange.stalled()) exchange.fail(408, "body-timeout");
+      else {
+        this.deadline = engine.now + this.#owner.listener.service.settings.timeouts.body;
+        return;
+      }
+    } else if (this.#blocked) {
       engine.event("write-timeout");
       exchange.fail(504, "write-timeout");
     } else {

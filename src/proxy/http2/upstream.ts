@@ -244,7 +244,7 @@ class UpstreamStream implements Upstream, Swept {
 
   text(body: string): void {
     if (this.#stream === undefined) this.#early += body;
-    else this.#stream.write(body, "latin1");
+    else if (!this.#stream.write(body, "latin1")) this.#paused = true;
   }
 
   end(trailers: readonly Trailer[]): void {
@@ -310,10 +310,8 @@ class UpstreamStream implements Upstream, Swept {
     stream.on("end", () => this.#end());
     stream.on("drain", () => this.#drained());
     stream.on("close", () => this.lost(undefined));
-    if (this.#early !== "") {
-      stream.write(this.#early, "latin1");
-      this.#early = "";
-    }
+    this.#paused = this.#early !== "" && !stream.write(this.#early, "latin1");
+    this.#early = "";
     if (this.#ended && !bodiless) stream.end();
   }
 
@@ -328,7 +326,8 @@ class UpstreamStream implements Upstream, Swept {
     if (exchange === undefined) return;
     exchange.connected(this);
     this.#open();
-    if (this.#paused) this.#drained();
+    // Also where it was paused before this connection was asked for.
+    if (!this.#paused) exchange.downstream.resumeRequest();
   }
 
   #drained(): void {
