@@ -170,6 +170,7 @@ it.skipIf(!openssl)("counts those who are still at their TLS handshake among the
   const { certificate, key } = makeCertificate("shop.example");
   const { proxy, port } = await startProxy(
     {
+      http2: true,
       tls: { certificates: [{ certificate, key }] },
       limits: { connections: 3 },
       routes: [{ respond: { status: 200, body: "ok" } }],
