@@ -49,20 +49,27 @@ export function sendAnswer(
   return encoding;
 }
 
-/** Sends an answer of the proxy's own, whole. */
+/** Statuses of which no answer has a body (RFC 9110 15.3.5, 15.3.6, 15.4.5). */
+const BODILESS: ReadonlySet<number> = new Set([204, 205, 304]);
+
+/** Sends an answer of the proxy's own, whole. Returns the bytes of its body. */
 export function sendOwn(
   downstream: Downstream,
   request: Head,
   status: number,
   answer: OwnReply,
   lines: string,
-): void {
+): number {
   const { phrase, body } = answer;
-  const bodiless = body.length === 0 || request.method === "HEAD";
+  const none = BODILESS.has(status);
+  const bodiless = none || body.length === 0 || request.method === "HEAD";
   const framing: FramingKind = bodiless ? Framing.none : Framing.length;
-  downstream.sendHead(status, phrase, answer.lines + lines, framing, body.length);
+  // Without a body 205 still tells its length; the other two may not, or would tell that of another answer.
+  const length = !none ? body.length : status === 205 ? 0 : UNTOLD;
+  downstream.sendHead(status, phrase, answer.lines + lines, framing, length);
   if (!bodiless) downstream.sendBody(body, 0, body.length, true);
   downstream.sendEnd([]);
+  return bodiless ? 0 : body.length;
 }
 
 /** To a client of gRPC: a head alone, with the status in its fields ("Trailers-Only"). */

@@ -43,6 +43,8 @@ export interface Channel {
   end(): void;
   /** Closes at once; what is pending is lost. */
   destroy(): void;
+  /** The same, so that the peer sees an error: TCP sends RST, TLS no close_notify. */
+  reset(): void;
   pause(): void;
   resume(): void;
 }
@@ -174,6 +176,9 @@ export class NetChannel implements Channel {
   destroy(): void {
     this.socket.destroy();
   }
+  reset(): void {
+    this.socket.resetAndDestroy();
+  }
   pause(): void {
     this.socket.pause();
   }
@@ -237,6 +242,9 @@ export class StreamChannel implements Channel {
     this.stream.end();
   }
   destroy(): void {
+    this.stream.destroy();
+  }
+  reset(): void {
     this.stream.destroy();
   }
   pause(): void {

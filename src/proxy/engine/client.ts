@@ -41,6 +41,8 @@ export class ClientConnection implements ChannelHandler, Downstream, Swept, Clos
   #closing = false;
   #peerEnded = false;
   #chunked = false;
+  /** The end of the connection is that of the response. */
+  #untilClose = false;
   #out = "";
 
   constructor(engine: EngineCore, listener: ListenerCore, channel: Channel, info: ClientInfo) {
@@ -194,8 +196,8 @@ export class ClientConnection implements ChannelHandler, Downstream, Swept, Clos
     }
     this.#channel.dedicate(false);
     this.deadline = this.#engine.now + this.#service.settings.timeouts.idle;
-    if (this.#channelPaused && !this.#requestPaused) this.#resumeChannel();
     this.#requestPaused = false;
+    this.#resumeChannel();
     if (this.#reader.pending > 0 && !this.#pumping) {
       this.#requestDone = false;
       this.deadline = this.#engine.now + this.#service.settings.timeouts.head;
@@ -237,7 +239,7 @@ export class ClientConnection implements ChannelHandler, Downstream, Swept, Clos
       if (this.version === 1) {
         this.#chunked = true;
         out += "Transfer-Encoding: chunked\r\n";
-      } else this.#closing = true;
+      } else this.#untilClose = this.#closing = true;
     }
     // An answer before the request's end: what is left of it is not worth reading.
     if (!this.#requestDone && this.#reader.head.framing !== Framing.none) this.#closing = true;
@@ -296,16 +298,20 @@ export class ClientConnection implements ChannelHandler, Downstream, Swept, Clos
     this.#responsePaused = false;
     this.#engine.tick();
     if (this.exchange !== undefined) {
-      if (this.#requestDone) this.deadline = this.exchange.totalDeadline;
+      // The whole time is that of an answer: a tunnel has none.
+      if (this.#mode === Mode.tunnel) this.deadline = Number.POSITIVE_INFINITY;
+      else if (this.#requestDone) this.deadline = this.exchange.totalDeadline;
       this.exchange.resumeResponse();
     }
   }
 
   breakOff(): void {
-    // The client must not take what it has for the whole: a reset where the length does not tell it.
+    // The client must not take what it has for the whole: a reset where nothing else tells it.
     this.flush();
+    const reset = this.#untilClose && this.#mode === Mode.http;
     this.#close();
-    this.#channel.destroy();
+    if (reset) this.#channel.reset();
+    else this.#channel.destroy();
   }
 
   pauseRequest(): void {
@@ -314,9 +320,13 @@ export class ClientConnection implements ChannelHandler, Downstream, Swept, Clos
   }
 
   resumeRequest(): void {
+    if (!this.#requestPaused) return;
     this.#requestPaused = false;
-    if (this.exchange !== undefined && this.#requestDone && this.#mode === Mode.http) return;
-    this.deadline = this.#engine.now + this.#service.settings.timeouts.body;
+    if (this.#mode === Mode.http) {
+      // What is pipelined waits for the end of this exchange.
+      if (this.exchange !== undefined && this.#requestDone) return;
+      this.deadline = this.#engine.now + this.#service.settings.timeouts.body;
+    }
     this.#resumeChannel();
   }
 
@@ -403,14 +413,19 @@ export class ClientConnection implements ChannelHandler, Downstream, Swept, Clos
       return;
     }
     if (this.#mode === Mode.http && exchange !== undefined && !exchange.finished) {
-      if (!this.#requestDone) {
+      if (exchange.totalDeadline <= engine.now) exchange.fail(504, "total-timeout");
+      else if (!this.#requestDone) {
+        // One that was told to wait is not slow.
+        if (this.#requestPaused && !exchange.stalled()) {
+          this.deadline = engine.now + this.#service.settings.timeouts.body;
+          return;
+        }
         this.#closing = true;
         exchange.fail(408, "body-timeout");
       } else if (this.#responsePaused) {
         engine.event("write-timeout");
         exchange.fail(504, "write-timeout");
-      } else if (exchange.totalDeadline <= engine.now) exchange.fail(504, "total-timeout");
-      else {
+      } else {
         this.deadline = exchange.totalDeadline;
         return;
       }

@@ -19,6 +19,7 @@ export interface Downstream {
   /** The response cannot be finished: the client must see that. */
   breakOff(): void;
   pauseRequest(): void;
+  /** Nothing where it is not paused. */
   resumeRequest(): void;
   /** The backend agreed to the upgrade. `lines` without Connection and Upgrade. */
   sendSwitch(reason: string, lines: string): void;

@@ -63,6 +63,8 @@ export class Engine implements EngineCore {
   readonly responseLimits: ReaderLimits = { head: 65_536, fields: 200, bodyOnGet: true };
   readonly #notices: EngineEvents;
   readonly #pools: ReadonlyMap<string, PoolState>;
+  /** Pools with a queue, those that a reload has taken away among them. */
+  readonly #waitedFor = new Set<PoolState>();
   readonly #mirrors = new Mirrors(this);
   readonly #hosts = new Map<string, string>();
   /** The monotonic clock as of the last `tick`. */
@@ -92,31 +94,44 @@ export class Engine implements EngineCore {
     this.#timer = this.clock.setTimer((this.clock.monotonic() + SWEEP_MS) as never, () => {
       this.tick();
       this.sweep.run(this.now);
-      for (const pool of this.#pools.values()) this.#expireQueue(pool);
+      for (const pool of this.#waitedFor) this.#expireQueue(pool);
       this.#schedule();
     });
   }
 
   #expireQueue(pool: PoolState): void {
+    const gone = this.#pools.get(pool.name) !== pool;
     for (const waiter of [...pool.queue] as QueuedExchange[]) {
-      if (waiter.queueDeadline <= this.now) waiter.fail(503, "queue-timeout");
+      if (gone) waiter.fail(503, "pool-removed");
+      else if (waiter.queueDeadline <= this.now) waiter.fail(503, "queue-timeout");
     }
-    this.#serveQueue(pool);
+    this.serveQueue(pool);
+    if (pool.queue.length === 0) this.#waitedFor.delete(pool);
   }
 
-  #serveQueue(pool: PoolState): void {
-    while (pool.queue.length > 0) {
-      const waiter = pool.queue[0]!;
-      if (!waiter.retry()) return;
-      (waiter as QueuedExchange).flushRequest();
-      if (pool.queue[0] === waiter) pool.queue.shift();
+  waits(pool: PoolState): void {
+    this.#waitedFor.add(pool);
+  }
+
+  serveQueue(pool: PoolState): void {
+    const { queue } = pool;
+    const refused = new Set<object>();
+    for (let at = 0; at < queue.length;) {
+      const waiter = queue[at]! as QueuedExchange;
+      const { group } = waiter;
+      if (group !== undefined && refused.has(group)) at++;
+      else if (waiter.retry()) waiter.flushRequest();
+      else {
+        if (group !== undefined) refused.add(group);
+        at++;
+      }
     }
   }
 
   /** A place at a backend became free. */
   freed(backend: BackendState): void {
     const pool = this.#pools.get(backend.pool);
-    if (pool !== undefined && pool.queue.length > 0) this.#serveQueue(pool);
+    if (pool !== undefined && pool.queue.length > 0) this.serveQueue(pool);
   }
 
   mirror(original: RequestSource & MirroredRequest, route: RoutePlan): void {

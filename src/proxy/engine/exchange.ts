@@ -98,7 +98,15 @@ export class Exchange extends Question implements TriesHost, HedgeHost, Middlewa
   send(upstream: Upstream): void {
     this.upstream = upstream;
     this.write(upstream);
-    if (upstream.ready && (this.requestDone || this.#tries.count > 1)) upstream.flush();
+    if (!upstream.ready) return;
+    upstream.deadline = this.#engine.now + this.patience();
+    if (this.requestDone || this.#tries.count > 1) this.#pass(upstream);
+  }
+
+  /** What the backend was given goes out; the client goes on, or waits until the backend takes more. */
+  #pass(upstream: Upstream): void {
+    if (upstream.flush()) this.downstream.resumeRequest();
+    else this.downstream.pauseRequest();
   }
 
   write(upstream: Upstream): void {
@@ -139,7 +147,7 @@ export class Exchange extends Question implements TriesHost, HedgeHost, Middlewa
   flushRequest(): void {
     const { upstream } = this;
     if (upstream === undefined) return;
-    if (!upstream.flush()) this.downstream.pauseRequest();
+    this.#pass(upstream);
     if (!this.responding && upstream.ready) upstream.deadline = this.#engine.now + this.patience();
   }
 
@@ -253,6 +261,11 @@ export class Exchange extends Question implements TriesHost, HedgeHost, Middlewa
     const tries = this.#tries;
     const backend = tries.backend!;
     const { sent } = upstream;
+    if (why === "unsendable") {
+      // The client's fault, which no other backend would mend.
+      this.fail(400, `${why}: ${detail ?? ""}`);
+      return;
+    }
     upstream.close();
     this.upstream = undefined;
     if (this.finished) return;
@@ -279,10 +292,14 @@ export class Exchange extends Question implements TriesHost, HedgeHost, Middlewa
       return;
     }
     tries.release();
-    this.reply(
-      why === "response-timeout" || why === "idle-timeout" || why === "connect-timeout" ? 504 : 502,
-      this.reason,
-    );
+    this.reply(why.endsWith("-timeout") ? 504 : 502, this.reason);
+  }
+
+  /** The client waits for a backend that takes nothing: then that is over. False while there is no backend yet. */
+  stalled(): boolean {
+    if (this.upstream === undefined) return false;
+    this.upstreamFailed(this.upstream, "request-timeout", undefined);
+    return true;
   }
 
   /** The client went away. */
@@ -333,8 +350,7 @@ export class Exchange extends Question implements TriesHost, HedgeHost, Middlewa
       sendOwnGrpc(downstream, status, reason);
     } else {
       const answer = replyFor(this.service.settings.errorPages, this.id, status, lines, body);
-      this.bytesOut = answer.body.length;
-      sendOwn(downstream, this.head, status, answer, this.route?.response.lines ?? "");
+      this.bytesOut = sendOwn(downstream, this.head, status, answer, this.route?.response.lines ?? "");
     }
     this.complete();
     downstream.flush();

@@ -131,7 +131,8 @@ export class Hedge implements UpstreamOwner {
     }
     upstream.close();
     this.#engine.event(`upstream.${why}`);
-    if (upstream.uses === 0 || why !== "lost") this.#engine.failed(this.#backend!, this.#route);
+    if (why !== "unsendable" && (upstream.uses === 0 || why !== "lost"))
+      this.#engine.failed(this.#backend!, this.#route);
     this.#lost();
   }
 

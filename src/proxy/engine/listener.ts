@@ -111,11 +111,15 @@ export class Listener implements ListenerCore {
     const { limits, acceptProxyProtocol } = service.settings;
     const plain = acceptProxyProtocol.length === 0 && !engine.challenges.proving;
     if (service.certificates !== undefined && plain) {
-      this.#secure(new Socket({ handle, noDelay: true } as ConstructorParameters<typeof Socket>[0]));
+      const socket = new Socket({ handle, noDelay: true } as ConstructorParameters<typeof Socket>[0]);
+      if (this.#open >= limits.connections) {
+        engine.event("refused.connections");
+        socket.destroy();
+      } else this.#secure(socket);
       return;
     }
     const channel = NetChannel.accept(handle);
-    if (this.clients.size >= limits.connections) {
+    if (this.#open >= limits.connections) {
       engine.event("refused.connections");
       channel.destroy();
       return;
@@ -260,7 +264,17 @@ export class Listener implements ListenerCore {
     });
   }
 
+  /** Sockets whose TLS handshake is under way. */
+  readonly #handshakes = new Set<Socket>();
+
+  /** Connections, those included that are none of a client yet. */
+  get #open(): number {
+    return this.clients.size + this.#handshakes.size;
+  }
+
   #secure(socket: Socket): void {
+    this.#handshakes.add(socket);
+    socket.once("close", () => this.#handshakes.delete(socket));
     this.#tls ??= this.#makeTls();
     this.#tls.emit("connection", socket);
   }
@@ -317,7 +331,10 @@ export class Listener implements ListenerCore {
         engine.event(staple === undefined ? "ocsp.none" : "ocsp.stapled");
         done(null, staple ?? null);
       });
-    server.on("tlsClientError", () => engine.event("refused.tls-handshake"));
+    server.on("tlsClientError", (_error, socket: ParentedSocket) => {
+      this.#shook(socket);
+      engine.event("refused.tls-handshake");
+    });
     server.on("secureConnection", (socket: TLSSocket) => this.#secured(socket));
     return server;
   }
@@ -336,8 +353,13 @@ export class Listener implements ListenerCore {
     else this.#refreshTls?.();
   }
 
+  #shook(socket: ParentedSocket): void {
+    if (socket._parent !== undefined) this.#handshakes.delete(socket._parent);
+  }
+
   #secured(socket: TLSSocket): void {
     const engine = this.#engine;
+    this.#shook(socket);
     engine.tick();
     engine.event(socket.isSessionReused() ? "tls.resumed" : "tls.full");
     const remote = { address: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 };

@@ -16,6 +16,11 @@ const OURS = new Set([
   "te",
 ]);
 
+function checkStatus(status: number): void {
+  if (!Number.isInteger(status) || status < 200 || status > 599)
+    throw new TypeError(`${status} is not the status of an answer`);
+}
+
 function check(name: string, value: string): void {
   if (!NAME.test(name)) throw new TypeError(`"${name}" is not a header's name`);
   if (OURS.has(name.toLowerCase())) throw new TypeError(`${name} is the proxy's to set`);
@@ -42,6 +47,8 @@ export interface MiddlewareHost {
 export class MiddlewareView implements ProxyRequest {
   readonly #exchange: MiddlewareHost;
   readonly #engine: EngineCore;
+  /** Its own: a middleware that is late must not read the client's next request. */
+  readonly #head: Head;
   readonly #set = new Map<string, string>();
   readonly #removed = new Set<string>();
   readonly editors: ((response: ProxyResponse) => void)[] = [];
@@ -53,10 +60,11 @@ export class MiddlewareView implements ProxyRequest {
   constructor(exchange: MiddlewareHost, engine: EngineCore) {
     this.#exchange = exchange;
     this.#engine = engine;
+    this.#head = exchange.head.clone();
   }
 
   get method(): string {
-    return this.#exchange.head.method;
+    return this.#head.method;
   }
   get target(): string {
     return this.#exchange.target;
@@ -85,7 +93,7 @@ export class MiddlewareView implements ProxyRequest {
     const set = this.#set.get(lower);
     if (set !== undefined) return set;
     if (this.#removed.has(lower)) return undefined;
-    const { head } = this.#exchange;
+    const head = this.#head;
     const id = this.#engine.names.known(lower);
     if (id !== 0) return head.all(id);
     const values: string[] = [];
@@ -182,6 +190,7 @@ export async function runMiddleware(
       const reply = await middleware(view, view.controller.signal);
       if (exchange.finished) return;
       if (!isReply(reply)) continue;
+      checkStatus(reply.status);
       view.done();
       engine.tick();
       const headers = Object.entries(reply.headers ?? {});

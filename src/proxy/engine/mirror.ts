@@ -77,6 +77,8 @@ class Copy implements UpstreamOwner {
   readonly id: string;
   readonly #engine: EngineCore;
   readonly #done: (why: string | undefined) => void;
+  /** Until when the head may come, and after it the whole body: nobody needs an answer that has no end. */
+  #until = Number.POSITIVE_INFINITY;
 
   constructor(
     engine: EngineCore,
@@ -110,19 +112,21 @@ class Copy implements UpstreamOwner {
     return this.head.method;
   }
   connected(upstream: Upstream): void {
-    upstream.deadline = this.#engine.now + this.patience();
+    this.#until = this.#engine.now + this.route.settings.timeouts.response;
+    upstream.deadline = this.#until;
   }
   patience(): number {
-    return this.route.settings.timeouts.response;
+    return this.#until - this.#engine.now;
   }
   quiet(): number {
-    return this.route.settings.timeouts.idle;
+    return this.#until - this.#engine.now;
   }
   interim(): void {
     // Nobody wants it.
   }
   responseHead(): boolean {
     this.responding = true;
+    this.#until = this.#engine.now + this.route.settings.timeouts.idle;
     return true;
   }
   responseBody(): boolean {

@@ -34,6 +34,8 @@ export const hasRoom = (backend: BackendState, options: PickOptions): boolean =>
 
 /** Someone who waits for a place at any backend of a pool. */
 export interface Waiter {
+  /** Waiters of one group want the same: where one is not served, none is. Undefined for one that wants its own. */
+  readonly group: object | undefined;
   /** Tries again; true where it was served (or no longer needs to be). */
   retry(): boolean;
 }

@@ -14,7 +14,14 @@ import type { Sweep } from "./sweep.ts";
 
 /** Why a try at a backend failed: the label in metrics and the log. */
 export type UpstreamFailure =
-  "connect" | "connect-timeout" | "lost" | "response-timeout" | "idle-timeout" | "invalid";
+  | "connect"
+  | "connect-timeout"
+  | "lost"
+  | "response-timeout"
+  | "idle-timeout"
+  | "invalid"
+  | "unsendable"
+  | "request-timeout";
 
 /** A connection to a backend, or a stream of one, as the exchange that has it sees it. */
 export interface Upstream {
@@ -114,6 +121,10 @@ export interface EngineCore {
   weightedPool(route: RoutePlan): PoolState;
   acquire(exchange: UpstreamOwner, backend: BackendState, route: RoutePlan): Upstream;
   freed(backend: BackendState): void;
+  /** Someone has begun to wait in this pool's queue. */
+  waits(pool: PoolState): void;
+  /** Those who wait in this pool's queue try again, in turn. */
+  serveQueue(pool: PoolState): void;
   failed(backend: BackendState, route: RoutePlan): void;
   middlewareFailed(route: string, error: unknown): void;
   /** Sends a copy where the route asks for one. */

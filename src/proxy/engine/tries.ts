@@ -54,7 +54,14 @@ export class Tries implements QueuedExchange {
   /** The first try, or a place in the queue. */
   start(route: RoutePlan): void {
     route.budget.request(this.#engine.now);
+    // Whoever came before goes first.
+    for (const { pool } of route.pools) if (pool.queue.length > 0) this.#engine.serveQueue(pool);
     if (!this.retry()) this.#enqueue();
+  }
+
+  get group(): RoutePlan | undefined {
+    const route = this.#host.route!;
+    return route.sticky === undefined ? route : undefined;
   }
 
   /** The Set-Cookie line, with its CRLF, that an answer of this backend needs; mostly empty. */
@@ -65,14 +72,18 @@ export class Tries implements QueuedExchange {
   /** One try: false where every usable backend is at its limit and the request should wait. */
   retry(): boolean {
     const host = this.#host;
-    if (host.finished) return true;
+    if (host.finished) {
+      this.leaveQueue();
+      return true;
+    }
     const engine = this.#engine;
     const route = host.route!;
     const backend = this.#choose(route);
     if (backend === undefined) {
       const pool = this.#pool(route);
       const again = this.#tried !== undefined;
-      if (!again && pool.full(engine.now) && pool.queue.length < route.settings.limits.queue) return false;
+      const room = this.#waitingFor !== undefined || pool.queue.length < route.settings.limits.queue;
+      if (!again && pool.full(engine.now) && room) return false;
       if (again) host.reply(502, host.reason === "" ? "lost" : host.reason);
       else host.reply(503, pool.full(engine.now) ? "queue-full" : "no-backend");
       return true;
@@ -133,6 +144,7 @@ export class Tries implements QueuedExchange {
     const pool = this.#pool(route);
     pool.queue.push(this);
     this.#waitingFor = pool;
+    this.#engine.waits(pool);
     this.queueDeadline = this.#engine.now + route.settings.limits.wait;
     this.#engine.event("queued");
   }

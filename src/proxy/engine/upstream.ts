@@ -92,7 +92,7 @@ export class UpstreamConnection implements ChannelHandler, Swept, Upstream {
   }
 
   flush(): boolean {
-    if (!this.ready || this.out === "") return true;
+    if (!this.ready || this.out === "") return !this.#pausedRequest;
     const { out } = this;
     this.out = "";
     this.sent = true;
@@ -127,7 +127,9 @@ export class UpstreamConnection implements ChannelHandler, Swept, Upstream {
       return;
     }
     exchange.connected(this);
-    if (this.flush() && this.#pausedRequest) this.onDrain();
+    // Also where it was paused before this connection was asked for.
+    this.#pausedRequest = false;
+    if (this.flush()) exchange.downstream.resumeRequest();
   }
 
   onDrain(): void {

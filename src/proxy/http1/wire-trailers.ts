@@ -23,6 +23,7 @@ export const FORBIDDEN_TRAILERS: ReadonlySet<number> = new Set<number>([
   Field.trailer,
   Field.keepAlive,
   Field.proxyConnection,
+  Field.http2Settings,
   Field.proxyAuthorization,
   Field.forwarded,
   Field.xForwardedFor,

@@ -84,7 +84,7 @@ export class Http2Connection implements Closable, Swept, StreamOwner {
     if (this.#closed) return;
     if (resetByClient && !this.#resets.take(engine.now)) {
       engine.event("refused.rapid-reset");
-      this.#session.goaway(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+      if (!this.#session.destroyed) this.#session.goaway(constants.NGHTTP2_ENHANCE_YOUR_CALM);
       this.destroy();
       return;
     }

@@ -10,7 +10,7 @@ import { phraseOf } from "../engine/replies.ts";
 import type { Swept } from "../engine/sweep.ts";
 import type { ClientInfo } from "../engine/client-info.ts";
 import { lasting } from "./piece.ts";
-import { type FieldObject, fieldsOfLines, fieldsOfTrailers, readTrailers } from "./wire-response.ts";
+import { addLines, addTrailers, newFields, readTrailers } from "./wire-response.ts";
 import { type RequestReading, readRequest } from "./wire-request.ts";
 
 /** The connection as its streams see it. */
@@ -40,6 +40,8 @@ export class Http2Stream implements Downstream, Swept {
   /** Response is being written slower than it comes. */
   #blocked = false;
   #over = false;
+  /** Nothing more of the request is read for now. */
+  #paused = false;
   #answered = false;
   /** The key for the backend of an extended CONNECT (RFC 8441); empty where this is none. */
   #webSocketKey = "";
@@ -54,7 +56,11 @@ export class Http2Stream implements Downstream, Swept {
     stream.on("error", () => undefined);
     stream.on("close", () => this.#closed());
     stream.on("drain", () => this.#drained());
-    stream.on("wantTrailers", () => stream.sendTrailers(fieldsOfTrailers(this.#trailers)));
+    stream.on("wantTrailers", () => {
+      const fields = newFields();
+      addTrailers(fields, this.#trailers);
+      this.#attempt(() => stream.sendTrailers(fields));
+    });
     const reading = this.#read(raw, ended);
     if (!reading.ok) {
       this.#faulty(reading.fault);
@@ -205,7 +211,27 @@ export class Http2Stream implements Downstream, Swept {
 
   sendInterim(status: number, _reason: string, lines: string): void {
     if (this.#over || this.#answered || this.#stream.headersSent) return;
-    this.#stream.additionalHeaders(fieldsOfLines(lines, { ":status": String(status) }));
+    const fields = newFields({ ":status": String(status) });
+    addLines(fields, lines);
+    this.#attempt(() => this.#stream.additionalHeaders(fields));
+  }
+
+  /**
+   * node:http2 throws at a stream that the client has reset, and at fields that it would not send: then this stream
+   * is over, and nothing else.
+   */
+  #attempt(call: () => void): void {
+    const stream = this.#stream;
+    if (stream.destroyed) return;
+    try {
+      if (!stream.closed) {
+        call();
+        return;
+      }
+    } catch {
+      this.#owner.engine.event("h2-unsendable");
+    }
+    stream.destroy(new Error("broken off"));
   }
 
   sendHead(status: number, _reason: string, lines: string, framing: FramingKind, length: number): void {
@@ -221,14 +247,13 @@ export class Http2Stream implements Downstream, Swept {
     this.#answered = true;
     if (this.#over || this.#stream.headersSent) return;
     const { status, lines, length, framing } = head;
-    const fields: FieldObject = { ":status": String(status) };
+    const fields = newFields({ ":status": String(status) });
     if (framing === Framing.length || (length > 0 && status !== 204))
       fields["content-length"] = String(length);
     this.#trailersWanted = !ended && framing !== Framing.length;
-    this.#stream.respond(fieldsOfLines(lines, fields), {
-      endStream: ended,
-      waitForTrailers: this.#trailersWanted,
-    });
+    addLines(fields, lines);
+    const options = { endStream: ended, waitForTrailers: this.#trailersWanted };
+    this.#attempt(() => this.#stream.respond(fields, options));
     if (ended) this.#finished();
   }
 
@@ -254,7 +279,8 @@ export class Http2Stream implements Downstream, Swept {
     this.#owner.engine.tick();
     const { exchange } = this;
     if (exchange === undefined) return;
-    if (this.#requestDone && !this.#tunnel) this.deadline = exchange.totalDeadline;
+    if (this.#tunnel) this.deadline = Number.POSITIVE_INFINITY;
+    else if (this.#requestDone) this.deadline = exchange.totalDeadline;
     exchange.resumeResponse();
   }
 
@@ -298,10 +324,13 @@ export class Http2Stream implements Downstream, Swept {
   }
 
   pauseRequest(): void {
+    this.#paused = true;
     this.#stream.pause();
   }
 
   resumeRequest(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
     const { engine, listener } = this.#owner;
     if (!this.#requestDone && this.exchange?.grpc !== true)
       this.deadline = engine.now + listener.service.settings.timeouts.body;
@@ -309,7 +338,8 @@ export class Http2Stream implements Downstream, Swept {
   }
 
   sendSwitch(_reason: string, lines: string): void {
-    const fields = fieldsOfLines(lines, { ":status": "200" });
+    const fields = newFields({ ":status": "200" });
+    addLines(fields, lines);
     const accept = createHash("sha1")
       .update(this.#webSocketKey + WEBSOCKET)
       .digest("base64");
@@ -317,8 +347,8 @@ export class Http2Stream implements Downstream, Swept {
     delete fields["sec-websocket-accept"];
     this.#answered = true;
     if (this.#over) return;
-    if (right) this.#stream.respond(fields);
-    else this.#stream.respond({ ":status": "502" }, { endStream: true });
+    const answer = right ? fields : { ":status": "502" };
+    this.#attempt(() => this.#stream.respond(answer, { endStream: !right }));
   }
 
   tunnel(rest: Uint8Array): void {
@@ -365,8 +395,14 @@ export class Http2Stream implements Downstream, Swept {
       return;
     }
     if (exchange.totalDeadline <= engine.now) exchange.fail(504, "total-timeout");
-    else if (!this.#requestDone) exchange.fail(408, "body-timeout");
-    else if (this.#blocked) {
+    else if (!this.#requestDone) {
+      // One that was told to wait is not slow.
+      if (!this.#paused || exchange.stalled()) exchange.fail(408, "body-timeout");
+      else {
+        this.deadline = engine.now + this.#owner.listener.service.settings.timeouts.body;
+        return;
+      }
+    } else if (this.#blocked) {
       engine.event("write-timeout");
       exchange.fail(504, "write-timeout");
     } else {

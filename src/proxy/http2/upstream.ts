@@ -17,13 +17,7 @@ import type { Swept } from "../engine/sweep.ts";
 import { tlsSocket, type UpstreamTls } from "../engine/upstream-tls.ts";
 import type { RoutePlan } from "../plan.ts";
 import { lasting } from "./piece.ts";
-import {
-  type FieldObject,
-  fieldsOfLines,
-  fieldsOfTrailers,
-  readResponse,
-  readTrailers,
-} from "./wire-response.ts";
+import { addLines, addTrailers, newFields, readResponse, readTrailers } from "./wire-response.ts";
 
 /** Bytes that a backend may send before anybody takes them: of one stream, of all. */
 const STREAM_WINDOW = 262_144;
@@ -115,6 +109,7 @@ class BackendSession implements KeptConnection, Swept {
       this.session.destroy();
       return;
     }
+    if (this.session.destroyed) return;
     this.ready = true;
     this.session.setLocalWindowSize(SESSION_WINDOW);
     for (const stream of this.streams) stream.connected();
@@ -196,11 +191,13 @@ class UpstreamStream implements Upstream, Swept {
   sent = false;
   deadline = Number.POSITIVE_INFINITY;
   sweepIndex = -1;
-  #fields: FieldObject = {};
+  #fields = newFields();
+  /** A field with one value came twice: which of them counts is not the proxy's to say. */
+  #doubled = false;
   /** What came of the body before the stream was opened. */
   #early = "";
   #ended = false;
-  #trailers: readonly Trailer[] = [];
+  readonly #trailers = newFields();
   #answerTrailers: readonly Trailer[] = [];
   #answered = false;
   #paused = false;
@@ -223,16 +220,16 @@ class UpstreamStream implements Upstream, Swept {
 
   head(head: Head, target: string, host: string, fields: string): void {
     const { connection } = this.#exchange!;
-    this.#fields = {
+    this.#fields = newFields({
       ":method": head.method,
       ":scheme": connection.https ? "https" : "http",
       ":authority": host,
       ":path": target,
-    };
+    });
     if (head.framing === Framing.length) this.#fields["content-length"] = String(head.length);
     // The one word of TE that HTTP/2 knows, and that gRPC asks for (RFC 9113 8.2.2).
     if (/(^|,)\s*trailers\s*(,|;|$)/i.test(head.all(Field.te) ?? "")) this.#fields["te"] = "trailers";
-    fieldsOfLines(fields, this.#fields);
+    this.#doubled = !addLines(this.#fields, fields);
   }
 
   body(bytes: Uint8Array, start: number, end: number, stable: boolean): boolean {
@@ -247,13 +244,15 @@ class UpstreamStream implements Upstream, Swept {
 
   text(body: string): void {
     if (this.#stream === undefined) this.#early += body;
-    else this.#stream.write(body, "latin1");
+    else if (!this.#stream.write(body, "latin1")) this.#paused = true;
   }
 
   end(trailers: readonly Trailer[]): void {
     this.#ended = true;
-    this.#trailers = trailers;
-    this.#stream?.end();
+    if (!addTrailers(this.#trailers, trailers)) this.#doubled = true;
+    if (this.#stream === undefined) return;
+    if (this.#doubled) this.#unsendable("duplicate-field");
+    else this.#stream.end();
   }
 
   flush(): boolean {
@@ -267,7 +266,11 @@ class UpstreamStream implements Upstream, Swept {
   }
 
   #open(): void {
-    const bodiless = this.#ended && this.#early === "" && this.#trailers.length === 0;
+    if (this.#doubled) {
+      this.#unsendable("duplicate-field");
+      return;
+    }
+    const bodiless = this.#ended && this.#early === "" && Object.keys(this.#trailers).length === 0;
     this.sent = true;
     this.#since = this.#engine.now;
     let stream: ClientHttp2Stream;
@@ -278,12 +281,22 @@ class UpstreamStream implements Upstream, Swept {
       });
     } catch (error) {
       this.sent = false;
-      queueMicrotask(() => this.lost((error as NodeJS.ErrnoException).code));
+      const code = (error as NodeJS.ErrnoException).code ?? String(error);
+      // A session that has just gone is the backend's; everything else is in the request.
+      if (this.#session.session.closed || this.#session.session.destroyed)
+        queueMicrotask(() => this.lost(code));
+      else this.#unsendable(code);
       return;
     }
     this.#stream = stream;
     stream.on("error", () => undefined);
-    stream.on("wantTrailers", () => stream.sendTrailers(fieldsOfTrailers(this.#trailers)));
+    stream.on("wantTrailers", () => {
+      try {
+        stream.sendTrailers(this.#trailers);
+      } catch (error) {
+        this.#unsendable((error as NodeJS.ErrnoException).code ?? String(error));
+      }
+    });
     stream.on("headers", (_fields: unknown, _flags: number, raw?: readonly string[]) =>
       this.#interim(raw ?? []),
     );
@@ -297,11 +310,14 @@ class UpstreamStream implements Upstream, Swept {
     stream.on("end", () => this.#end());
     stream.on("drain", () => this.#drained());
     stream.on("close", () => this.lost(undefined));
-    if (this.#early !== "") {
-      stream.write(this.#early, "latin1");
-      this.#early = "";
-    }
+    this.#paused = this.#early !== "" && !stream.write(this.#early, "latin1");
+    this.#early = "";
     if (this.#ended && !bodiless) stream.end();
+  }
+
+  /** The request is none that HTTP/2 can carry. Later: whoever sends it is not to find it answered meanwhile. */
+  #unsendable(detail: string): void {
+    queueMicrotask(() => this.#exchange?.upstreamFailed(this, "unsendable", detail));
   }
 
   /** The session stands. */
@@ -310,7 +326,8 @@ class UpstreamStream implements Upstream, Swept {
     if (exchange === undefined) return;
     exchange.connected(this);
     this.#open();
-    if (this.#paused) this.#drained();
+    // Also where it was paused before this connection was asked for.
+    if (!this.#paused) exchange.downstream.resumeRequest();
   }
 
   #drained(): void {

@@ -5,7 +5,7 @@ import { type Head, STRIDE } from "../http1/wire-head.ts";
 import { Field, type FieldNames } from "../http1/wire-names.ts";
 
 /** Fields of a connection, which HTTP/2 has none of (RFC 9113 8.2.2). */
-const OF_THE_CONNECTION = new Set([
+export const OF_THE_CONNECTION: ReadonlySet<string> = new Set([
   "connection",
   "keep-alive",
   "proxy-connection",

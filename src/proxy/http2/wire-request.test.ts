@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { Framing } from "../http1/wire-head.ts";
 import { Field, FieldNames } from "../http1/wire-names.ts";
 import { readRequest } from "./wire-request.ts";
-import { fieldsOfLines, readResponse, readTrailers } from "./wire-response.ts";
+import { addLines, addTrailers, newFields, readResponse, readTrailers } from "./wire-response.ts";
 
 const names = new FieldNames();
 const limits = { head: 16_384, fields: 100, bodyOnGet: false };
@@ -186,9 +186,21 @@ describe("a response over HTTP/2", () => {
   });
 
   it("keeps repeated fields apart", () => {
-    expect(fieldsOfLines("Set-Cookie: a=1\r\nset-cookie: b=2\r\nX: y\r\n")).toEqual({
+    const fields = newFields({ ":status": "200" });
+    expect(addLines(fields, "Set-Cookie: a=1\r\nset-cookie: b=2\r\nX: y\r\nconstructor: z\r\n")).toBe(true);
+    expect({ ...fields }).toEqual({
+      ":status": "200",
       "set-cookie": ["a=1", "b=2"],
       x: "y",
+      constructor: "z",
     });
+  });
+
+  it("gives node:http2 nothing that it throws at: one value where there is one, no fields of the connection", () => {
+    const fields = newFields();
+    expect(addLines(fields, "Connection: close\r\nTE: gzip\r\nIf-Match: a\r\nIf-Match: b\r\n")).toBe(true);
+    expect(addLines(fields, "ETag: a\r\nKeep-Alive: 1\r\netag: b\r\n")).toBe(false);
+    expect({ ...fields }).toEqual({ "if-match": "a, b", etag: "a" });
+    expect(addTrailers(fields, [{ name: "ETag", value: "c" }])).toBe(false);
   });
 });

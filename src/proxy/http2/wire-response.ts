@@ -4,7 +4,7 @@ import type { Fault } from "../http1/wire-faults.ts";
 import { Framing, Head } from "../http1/wire-head.ts";
 import { Field, type FieldNames } from "../http1/wire-names.ts";
 import { decimal } from "../http1/wire-semantics.ts";
-import { FieldCollector, isName, isValue } from "./wire-fields.ts";
+import { FieldCollector, OF_THE_CONNECTION, isName, isValue } from "./wire-fields.ts";
 
 type ResponseReading =
   { readonly ok: true; readonly head: Head } | { readonly ok: false; readonly fault: Fault };
@@ -38,26 +38,78 @@ export function readResponse(
   return { ok: true, head };
 }
 
-/** Fields as names and values, for what a stream sends. Repeated ones become a list. */
+/** Fields as names and values, for what a stream sends. Repeated ones become a list. Has no prototype. */
 export type FieldObject = Record<string, string | string[]>;
 
-/** Lines, each with its CRLF, to the fields of an HTTP/2 head. */
-export function fieldsOfLines(lines: string, into: FieldObject = {}): FieldObject {
+/** `pseudo`: its pseudo-headers. A client chooses names, so that none may be found that nobody sent. */
+export const newFields = (pseudo: Readonly<Record<string, string>> = {}): FieldObject =>
+  Object.assign(Object.create(null) as FieldObject, pseudo);
+
+/** Lists of which node:http2 takes no second line, though they may have one (RFC 9110 5.3). */
+const JOINED = new Set(["content-encoding", "content-language", "if-match", "if-none-match"]);
+
+/** Fields with one value. node:http2 throws where it is given two. */
+const ONCE = new Set([
+  "access-control-allow-credentials",
+  "access-control-max-age",
+  "access-control-request-method",
+  "age",
+  "authorization",
+  "content-length",
+  "content-location",
+  "content-md5",
+  "content-range",
+  "content-type",
+  "date",
+  "dnt",
+  "etag",
+  "expires",
+  "from",
+  "host",
+  "if-modified-since",
+  "if-range",
+  "if-unmodified-since",
+  "last-modified",
+  "location",
+  "max-forwards",
+  "proxy-authorization",
+  "range",
+  "referer",
+  "retry-after",
+  "tk",
+  "upgrade-insecure-requests",
+  "user-agent",
+  "x-content-type-options",
+]);
+
+/**
+ * Adds lines, each with its CRLF, to the fields of an HTTP/2 head; those of the connection are left out. False where
+ * a field with one value came again: the first is kept.
+ */
+export function addLines(into: FieldObject, lines: string): boolean {
+  let once = true;
   for (let at = 0; at < lines.length;) {
     const end = lines.indexOf("\r\n", at);
     const colon = lines.indexOf(":", at);
     const name = lines.slice(at, colon).toLowerCase();
-    addField(into, name, lines.slice(colon + 1, end).trim());
+    if (!addField(into, name, lines.slice(colon + 1, end).trim())) once = false;
     at = end + 2;
   }
-  return into;
+  return once;
 }
 
-function addField(into: FieldObject, name: string, value: string): void {
+function addField(into: FieldObject, name: string, value: string): boolean {
+  if (OF_THE_CONNECTION.has(name)) return true;
+  if (name === "te") {
+    if (value === "trailers") into[name] = value;
+    return true;
+  }
   const before = into[name];
   if (before === undefined) into[name] = value;
+  else if (ONCE.has(name)) return false;
   else if (Array.isArray(before)) before.push(value);
-  else into[name] = [before, value];
+  else into[name] = JOINED.has(name) ? `${before}, ${value}` : [before, value];
+  return true;
 }
 
 /** Trailers that came over HTTP/2; the fault where one of them may not be one (RFC 9110 6.5.1). */
@@ -81,8 +133,9 @@ export function readTrailers(
   return trailers.length > limits.fields ? { ok: false, fault: "too-many-fields" } : { ok: true, trailers };
 }
 
-export function fieldsOfTrailers(trailers: readonly Trailer[]): FieldObject {
-  const out: FieldObject = {};
-  for (const { name, value } of trailers) addField(out, name.toLowerCase(), value);
-  return out;
+/** As `addLines`, of trailers. */
+export function addTrailers(into: FieldObject, trailers: readonly Trailer[]): boolean {
+  let once = true;
+  for (const { name, value } of trailers) if (!addField(into, name.toLowerCase(), value)) once = false;
+  return once;
 }
