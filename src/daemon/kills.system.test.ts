@@ -77,7 +77,7 @@ describe.skipIf(!available)("a node one of whose processes is killed", () => {
     expect(await page()).toBe("page\n");
   };
 
-  it("starts it again, and serves on: redundancy, flows, proxy and brain, each alone and all at once", async () => {
+  it("starts it again, and serves on: redundancy, flows, proxy, its spare and brain, each alone and all at once", async () => {
     await makeKeys(keys, "shop", ["a", "b"]);
     node.write(site());
     node.start("a");
@@ -99,8 +99,11 @@ describe.skipIf(!available)("a node one of whose processes is killed", () => {
         await vi.waitFor(() => expect(readFileSync(heard, "utf8")).toBe(said), patient);
       };
       await says("before");
-      const kinds = [...new Set(node.processes().map(({ name }) => name))];
-      expect([...kinds].sort()).toEqual(["brain", "flows", "proxy", "redundancy"]);
+      const kinds = ["brain", "flows", "proxy", "proxy-spare", "redundancy"];
+      await vi.waitFor(() => {
+        const running = node.processes().filter(({ phase }) => phase === "running");
+        expect([...new Set(running.map(({ name }) => name))].sort()).toEqual(kinds);
+      }, patient);
       for (const victims of [...kinds.map((kind) => [kind]), kinds]) {
         const before = node.processes().filter(({ name }) => victims.includes(name));
         const pids = before.flatMap(({ pid }) => pid ?? []);
