@@ -73,7 +73,7 @@ export const forwardSchema = z.strictObject({
     .enum(["maglev", "source", "smooth", "least-connections"])
     .default("maglev")
     .describe(
-      "maglev: by the client's address and port; source: by its address alone, so that a client stays with its backend; smooth: in turn; least-connections: in turn, weighted once a second by the connections that each has. With maglev and source all nodes choose alike.",
+      "maglev: by the client's address and port; source: by its address alone, so that a client stays with its backend; smooth: in turn; least-connections: in turn, weighted twice a second by the connections that each has. With maglev and source all nodes choose alike.",
     ),
   affinity: affinitySchema
     .optional()
