@@ -112,7 +112,13 @@ describe.skipIf(!canNamespace("nft"))("the forwarder with real packets", () => {
   it("schedules in turn and by source, keeps backups back and clients within their limits", async () => {
     const scenario = new URL("testing/schedulers-scenario.ts", import.meta.url);
     const seen = await runScenario<
-      Record<string, Tally> & { reasons: string[]; problem: string; transactions: number }
+      Record<string, Tally> & {
+        reasons: string[];
+        problem: string;
+        transactions: number;
+        changed: number[][];
+        listed: boolean;
+      }
     >(scenario);
     // One address, one backend.
     expect(Object.values(seen["source"] ?? {})).toEqual([20]);
@@ -127,6 +133,14 @@ describe.skipIf(!canNamespace("nft"))("the forwarder with real packets", () => {
     // Two backends, four connections each, whichever the hash prefers; the rest is refused, and so over IPv6.
     expect(seen["full"]).toEqual({ b1: 4, b2: 4, closed: 22 });
     expect(seen["full6"]).toEqual({ b1: 3, closed: 7 });
+    // A changed limit holds for a client and a backend that had reached the one before.
+    expect(seen.changed).toEqual([
+      [4, 4],
+      [8, 8],
+      [2, 2],
+    ]);
+    expect(seen["mixed"]).toEqual({ b1: 20, b2: 20 });
+    expect(seen.listed).toBe(true);
     expect(seen["slow"]?.["ECONNREFUSED"]).toBeGreaterThan(5);
     expect(seen["backup"]).toEqual({ b3: 10 });
     expect(seen.reasons[0]).toBe("unhealthy");

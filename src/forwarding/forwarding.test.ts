@@ -2,65 +2,19 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ip, parsePrefix } from "../base/addresses.ts";
 import { ms } from "../base/time.ts";
-import { siteSchema } from "../config/schema/site.ts";
 import type { HealthState } from "../contracts/forwarding.ts";
-import type { Site, SiteInput } from "../contracts/site.ts";
 import { type NftChange, diffTables } from "../linux/nftables/diff.ts";
 import type { NftTable } from "../linux/nftables/model.ts";
 import { cutsFor, owedAfter } from "./cuts.ts";
 import { explainServices } from "./explain.ts";
 import { allocateIds, numbersOf } from "./ids.ts";
 import { type BackendFacts, NO_MEMORY, backendKey, decide } from "./machine.ts";
-import { type TableInput, buildTables, forwarded, siteSeed } from "./policy.ts";
+import { buildTables, siteSeed } from "./policy.ts";
 import { Kept } from "./policy-kept.ts";
 import { portShare } from "./policy-nat.ts";
 import { factsOf, leastWeights } from "./policy-weights.ts";
 import { recover } from "./recover.ts";
-
-const backends = (count: number) =>
-  Object.fromEntries(Array.from({ length: count }, (_, i) => [`b${i + 1}`, `10.2.0.${11 + i}:8080`]));
-function makeSite(change: Partial<SiteInput> = {}): Site {
-  return siteSchema.parse({
-    site: "shop",
-    nodes: { lb1: { address: "10.2.0.2" }, lb2: { address: "10.2.0.3" } },
-    virtualRouters: {
-      edge: {
-        priorities: { lb1: 110, lb2: 100 },
-        members: [{ interface: "eth0", vrid: 1, addresses: ["10.0.0.1", "10.2.0.1"] }],
-      },
-    },
-    pools: { apps: { backends: backends(4) } },
-    services: { web: { on: "edge", listen: "10.0.0.1:80/tcp", forward: { pool: "apps" } } },
-    ...change,
-  });
-}
-function input(site: Site, down: readonly string[] = [], previous = new Map<string, number>()): TableInput {
-  const facts = new Map<string, BackendFacts>(
-    down.map((one) => [backendKey("apps", one), { health: "down", admin: "enabled" }]),
-  );
-  const { pools } = decide(site.pools, facts, NO_MEMORY, new Set());
-  return {
-    site,
-    node: "lb1",
-    pools: new Map(pools.map((one) => [one.pool, one])),
-    serviceIds: allocateIds(
-      numbersOf(previous),
-      forwarded(site).map(([name]) => name),
-      4095,
-    ).ids,
-    prefixes: [],
-    owned: true,
-  };
-}
-const tables = (site: Site, down: readonly string[] = []) => buildTables(input(site, down));
-const only = (list: readonly NftTable[]): NftTable => {
-  const [table] = list;
-  if (!table) throw new Error("no table");
-  return table;
-};
-const setNamed = (table: NftTable, name: string) => table.sets.find((one) => one.name === name);
-const comments = (table: NftTable, chain: string) =>
-  table.chains.find((one) => one.name === chain)?.rules.map((one) => one.comment);
+import { backends, comments, input, makeSite, only, setNamed, tables } from "./testing/inputs.ts";
 
 describe("which backends take connections", () => {
   const site = (allDown: "all" | "none" | "last") =>
@@ -305,6 +259,66 @@ describe("weights that change by themselves", () => {
     const slots = only(buildTables({ ...given, weights })).sets.find((one) => one.name === "slots-web");
     const targets = [...(slots?.elements.values() ?? [])].map((one) => (one.data as Uint8Array)[3]);
     expect(targets.filter((one) => one === 13).length).toBeGreaterThan(targets.length / 2);
+  });
+  const least = (pool: Record<string, unknown>, listen = "10.0.0.1:80/tcp") =>
+    makeSite({
+      pools: { apps: { backends: pool as Record<string, string> } },
+      services: {
+        web: { on: "edge", listen, forward: { pool: "apps", scheduler: "least-connections" } },
+      },
+    });
+  const many = (weight: (i: number) => number) =>
+    Object.fromEntries(
+      Array.from({ length: 100 }, (_, i) => [
+        `b${i + 1}`,
+        { address: `10.2.0.${11 + i}:8080`, weight: weight(i) },
+      ]),
+    );
+  const count = (last: number, flows: number, port = 8080) => ({
+    service: 1,
+    backend: Uint8Array.of(10, 2, 0, last),
+    port,
+    flows,
+  });
+  it("follow the site's weights and the counts among a hundred backends as well", () => {
+    const idle = leastWeights(input(least(many((i) => (i % 2 === 0 ? 4 : 1)))), []).get("web");
+    expect((idle?.get("b1") ?? 0) / (idle?.get("b2") ?? 1)).toBe(4);
+    const busy = Array.from({ length: 99 }, (_, i) => count(12 + i, 50));
+    const fresh = leastWeights(input(least(many(() => 1))), busy).get("web");
+    expect((fresh?.get("b1") ?? 0) / (fresh?.get("b2") ?? 1)).toBeGreaterThan(3);
+  });
+  it("give a backend that comes back its fair share until it is counted", () => {
+    const site = least(backends(4));
+    const weights = leastWeights(
+      input(site, ["b4"]),
+      [11, 12, 13].map((last) => count(last, 30)),
+    );
+    const [explained] = explainServices({ ...input(site), weights });
+    expect(explained?.backends[3]?.share).toBeCloseTo(0.25, 1);
+  });
+  it("count all ports of a range on a backend that keeps them, but for those of another backend", () => {
+    const pool = { b1: "10.2.0.11:5000", b2: "10.2.0.12:5000", b3: "10.2.0.11:9000" };
+    const site = least(pool, "10.0.0.1:5000-5009/tcp");
+    const weights = leastWeights(input(site), [count(11, 60, 5003), count(12, 20, 5000)]).get("web");
+    expect(weights?.get("b1")).toBeLessThan(weights?.get("b2") ?? 0);
+    expect(weights?.get("b2")).toBeLessThan(weights?.get("b3") ?? 0);
+  });
+  it("are told apart by family: what one has says nothing of the other", () => {
+    const six = (last: number, flows: number) => ({
+      ...count(0, flows),
+      backend: Uint8Array.from({ length: 16 }, (_, i) => (i === 0 ? 0xfd : i === 15 ? last : 0)),
+    });
+    const site = least({
+      b1: "10.2.0.11:8080",
+      b2: "10.2.0.12:8080",
+      s1: "[fd00::1]:8080",
+      s2: "[fd00::2]:8080",
+    });
+    const weights = leastWeights(input(site), [six(1, 90), six(2, 10), count(11, 5000), count(12, 5000)]).get(
+      "web",
+    );
+    expect(weights?.get("s1")).toBeLessThan((weights?.get("s2") ?? 0) / 2);
+    expect(weights?.get("b1")).toBe(1);
   });
   it("keep backups back while another is healthy", () => {
     const pools = {

@@ -2,6 +2,7 @@
  * Which backends take new connections: health and admin state in, weights out. Pure; the only memory is what
  * survives in the kernel's tables too.
  */
+import { ipFamily } from "../base/addresses.ts";
 import type { AdminState, HealthState } from "../contracts/forwarding.ts";
 import type { Backend, Pool, Site } from "../contracts/site.ts";
 
@@ -59,13 +60,7 @@ export function decide(
   const decisions = Object.entries(pools).map(([name, pool]) => {
     const decision = decidePool(name, pool, facts, memory, known);
     for (const key of decision.up) up.add(key);
-    const kept =
-      decision.healthy.length > 0
-        ? decision.healthy
-        : Object.keys(pool.backends)
-            .map((one) => backendKey(name, one))
-            .filter((key) => memory.lastHealthy.has(key));
-    for (const key of kept) lastHealthy.add(key);
+    for (const key of decision.lastHealthy) lastHealthy.add(key);
     return decision;
   });
   return { pools: decisions, memory: { up, lastHealthy } };
@@ -77,7 +72,7 @@ function decidePool(
   facts: ReadonlyMap<string, BackendFacts>,
   memory: Memory,
   known: ReadonlySet<string>,
-): PoolDecision & { /** Keys. */ readonly healthy: readonly string[]; readonly up: readonly string[] } {
+): PoolDecision & { /** Keys. */ readonly lastHealthy: readonly string[]; readonly up: readonly string[] } {
   const all = Object.entries(pool.backends).map(([backendName, backend]) => {
     const key = backendKey(name, backendName);
     const fact = facts.get(key) ?? { health: "unknown", admin: "enabled" };
@@ -87,29 +82,20 @@ function decidePool(
     const up = fact.health === "up" || (fact.health === "unknown" && (wasUp || !known.has(key)));
     return { name: backendName, backend, key, weight, admin, up, health: fact.health, wasUp };
   });
-  const allowed = all.filter((one) => one.admin === "enabled" && one.weight > 0);
-  const well = allowed.filter((one) => one.up);
-  const primary = well.filter((one) => !one.backend.backup);
-  const healthy = primary.length > 0 ? primary : well;
-  let chosen = healthy;
-  let reason = `${healthy.length} of ${all.length} backends take connections`;
-  if (healthy.length === 0) {
-    if (pool.allDown === "all") chosen = allowed;
-    if (pool.allDown === "last") chosen = allowed.filter((one) => memory.lastHealthy.has(one.key));
-    const policy = `allDown is "${pool.allDown}"`;
-    reason =
-      chosen.length > 0
-        ? `no backend is healthy; ${policy}: ${chosen.length} take connections all the same`
-        : allowed.length === 0
-          ? "no backend is enabled with a weight above 0"
-          : `no backend is healthy; ${policy}: connections are rejected`;
-  }
-  const takers = new Set(chosen.map((one) => one.name));
+  // A client reaches backends of its own family alone: each has its own backups and its own `allDown`.
+  const choices = ([4, 6] as const).flatMap((family) => {
+    const own = all.filter((one) => ipFamily(one.backend.at.address) === family);
+    return own.length === 0 ? [] : [{ family, ...choose(own, pool.allDown, memory) }];
+  });
+  const takers = new Set(choices.flatMap((one) => one.chosen));
+  const reasons = choices.map(({ family, reason }) =>
+    choices.length === 1 ? reason : `IPv${family}: ${reason}`,
+  );
   return {
     pool: name,
-    rejecting: chosen.length === 0,
-    reason,
-    healthy: healthy.map((one) => one.key),
+    rejecting: takers.size === 0,
+    reason: reasons.join("; "),
+    lastHealthy: choices.flatMap((one) => one.lastHealthy),
     up: all.filter((one) => one.up).map((one) => one.key),
     backends: all.map((one) => {
       const takes = takers.has(one.name);
@@ -140,5 +126,50 @@ function decidePool(
         reason: why,
       };
     }),
+  };
+}
+
+interface Candidate {
+  readonly name: string;
+  readonly key: string;
+  readonly backend: Backend;
+  readonly weight: number;
+  readonly admin: AdminState;
+  readonly up: boolean;
+}
+
+/** `chosen` by name, `lastHealthy` by key. */
+function choose(
+  all: readonly Candidate[],
+  allDown: Pool["allDown"],
+  memory: Memory,
+): { readonly chosen: readonly string[]; readonly lastHealthy: readonly string[]; readonly reason: string } {
+  const allowed = all.filter((one) => one.admin === "enabled" && one.weight > 0);
+  const well = allowed.filter((one) => one.up);
+  const primary = well.filter((one) => !one.backend.backup);
+  const healthy = primary.length > 0 ? primary : well;
+  if (healthy.length > 0)
+    return {
+      chosen: healthy.map((one) => one.name),
+      lastHealthy: healthy.map((one) => one.key),
+      reason: `${healthy.length} of ${all.length} backends take connections`,
+    };
+  const last = all.filter((one) => memory.lastHealthy.has(one.key)).map((one) => one.key);
+  const chosen =
+    allDown === "all"
+      ? allowed
+      : allDown === "last"
+        ? allowed.filter((one) => memory.lastHealthy.has(one.key))
+        : [];
+  const policy = `allDown is "${allDown}"`;
+  return {
+    chosen: chosen.map((one) => one.name),
+    lastHealthy: last,
+    reason:
+      chosen.length > 0
+        ? `no backend is healthy; ${policy}: ${chosen.length} take connections all the same`
+        : allowed.length === 0
+          ? "no backend is enabled with a weight above 0"
+          : `no backend is healthy; ${policy}: connections are rejected`,
   };
 }

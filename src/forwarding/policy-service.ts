@@ -73,7 +73,11 @@ export const slotCount = (input: ServiceInput): number =>
 
 /** Which backend each slot leads to, by name; empty where nobody takes connections. */
 export function slotsOf(input: ServiceInput): readonly string[] {
-  const weighted: Weighted[] = ofFamily(input.pool, input.family).map(({ name, weight }) => ({
+  return slotsAmong(input, ofFamily(input.pool, input.family));
+}
+
+function slotsAmong(input: ServiceInput, backends: readonly BackendDecision[]): readonly string[] {
+  const weighted: Weighted[] = backends.map(({ name, weight }) => ({
     name,
     weight: weight === 0 ? 0 : (input.weights?.get(name) ?? weight),
   }));
@@ -97,32 +101,75 @@ export function serviceParts(input: ServiceInput, before?: ServiceParts): Servic
   const chains = new Map<string, Listen>();
   for (const listen of input.listen) chains.set(chainOf(input.name, listen), listen);
   const affinity = affinityParts(input.name, input.service, input.family, input.id);
-  if (slots.length === 0) {
-    // Backends in drain keep their clients.
-    const rules = [...markRules(input), ...affinity.rules, ...rejectRules(input.family)];
-    const { sets, remember } = affinity;
-    return { sets, chains: [...chains.keys()].map((name) => ({ name, rules })), forward: [], remember };
-  }
-  const takers = ofFamily(input.pool, input.family).filter((one) => one.weight > 0);
   const limits = limitParts(input);
   const full = fullParts(input);
+  const takers = ofFamily(input.pool, input.family).filter((one) => one.weight > 0);
   const sets: NftSet[] = [...limits.sets, ...full.sets, ...affinity.sets];
   const built: NftChain[] = [];
+  let shared = false;
   for (const [name, listen] of chains) {
-    const kept = takers.filter((one) => keepsPort(listen, one));
+    // Also where nobody takes new connections: backends in drain keep their clients, within the limits.
     const rules = [...limits.rules, ...markRules(input), ...affinity.rules];
-    if (kept.length > 0) {
-      const set = slotSet(input, `keep-${input.name}.${listen.ports[0]}`, slots, kept, false, before);
-      sets.push(set);
-      rules.push(chooseRule(input, set.name, false));
+    const kept = takers.filter((one) => keepsPort(listen, one));
+    if (takers.length === 0) rules.push(...rejectRules(input.family));
+    else if (kept.length > 0 && kept.length < takers.length && !isConsistent(input)) {
+      const turns = mixedTurns(input, listen, slots, kept, takers, before);
+      sets.push(...turns.sets);
+      rules.push(...turns.rules);
+    } else {
+      // Where there are both, the two rules hash to the same slot: what the first does not find, the second does.
+      if (kept.length > 0) {
+        const set = slotSet(input, `keep-${input.name}.${listen.ports[0]}`, slots, kept, false, before);
+        sets.push(set);
+        rules.push(chooseRule(input, set.name, false));
+      }
+      if (kept.length < takers.length) {
+        rules.push(chooseRule(input, `slots-${input.name}`, true));
+        shared = true;
+      }
     }
-    if (kept.length < takers.length) rules.push(chooseRule(input, `slots-${input.name}`, true));
     built.push({ name, rules });
   }
-  if (built.some((chain) => chain.rules.some((rule) => rule.comment === CHOOSE)))
-    sets.push(slotSet(input, `slots-${input.name}`, slots, takers, true, before));
+  if (shared) sets.push(slotSet(input, `slots-${input.name}`, slots, takers, true, before));
   const { remember } = affinity;
   return { sets, chains: [...built, ...limits.chains, ...full.chains], forward: full.rules, remember };
+}
+
+/**
+ * In turn, over backends that keep a range's port and others: every rule draws a number of its own. The first says
+ * whose turn it is, backends that keep the port or the others, and each of the two has its own sequence.
+ */
+function mixedTurns(
+  input: ServiceInput,
+  listen: Listen,
+  slots: readonly string[],
+  kept: readonly BackendDecision[],
+  takers: readonly BackendDecision[],
+  before: ServiceParts | undefined,
+): { sets: NftSet[]; rules: NftRule[] } {
+  const at = `${input.name}.${listen.ports[0]}`;
+  const others = takers.filter((one) => !kept.includes(one));
+  const names = new Set(kept.map((one) => one.name));
+  const turn: NftSet = {
+    name: `turn-${at}`,
+    key: ["mark"],
+    size: slotCount(input),
+    elements: new Map(
+      SLOT_KEYS.slice(0, slots.length)
+        .filter((_, slot) => names.has(slots[slot] ?? ""))
+        .map(({ key, name }) => [name, { key }]),
+    ),
+  };
+  const keep = slotSet(input, `keep-${at}`, slotsAmong(input, kept), kept, false, before);
+  const rest = slotSet(input, `rest-${at}`, slotsAmong(input, others), others, true, before);
+  const choose = chooseRule(input, keep.name, false);
+  return {
+    sets: [turn, keep, rest],
+    rules: [
+      { ...choose, expressions: [...slotNumber(input), lookup(turn.name, 1), ...choose.expressions] },
+      chooseRule(input, rest.name, true),
+    ],
+  };
 }
 
 /** What the flows room listens for: destroy and assured (bits of enum ip_conntrack_events). */

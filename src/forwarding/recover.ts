@@ -40,7 +40,7 @@ export function recover(tables: readonly NftTable[]): Recovered {
     // `connections` names every backend of every service; the service's slots say who takes connections.
     const targets = new Map<string, Set<string>>();
     for (const { name, elements } of table.sets) {
-      const service = /^(?:slots|keep)-([^.]+)/.exec(name)?.[1];
+      const service = /^(?:slots|keep|rest)-([^.]+)/.exec(name)?.[1];
       if (service === undefined) continue;
       const own = targets.get(service) ?? new Set();
       targets.set(service, own);

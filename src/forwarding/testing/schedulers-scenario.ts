@@ -82,6 +82,47 @@ const reasons = lb1
   .explain()
   .find((one) => one.service === "smooth")
   ?.backends.map((one) => one.reason);
+// Limits that change count anew for a client that is there already, and for a backend.
+const limited = (count: number) =>
+  site({
+    pools: { one: { backends: { b1: "10.2.0.11:8080" } } },
+    services: {
+      client: {
+        on,
+        listen: "10.0.0.1:90/tcp",
+        forward: { pool: "one", limits: { sourceConnections: count } },
+      },
+      backend: {
+        on,
+        listen: "10.0.0.1:91/tcp",
+        forward: { pool: "one", limits: { backendConnections: count } },
+      },
+    },
+  });
+const changed: number[][] = [];
+for (const count of [4, 8, 2]) {
+  lb1.apply(limited(count), []);
+  await lb1.settled();
+  const open: number[] = [];
+  for (const port of [90, 91]) {
+    const one = client("c");
+    await one({ op: "open", host: "10.0.0.1", port, count: 12 });
+    open.push(tally(await one({ op: "say" }))["b1"] ?? 0);
+  }
+  changed.push(open);
+}
+// In turn over a range whose ports only one of two backends keeps.
+lb1.apply(
+  site({
+    pools: { mixed: { backends: { b1: "10.2.0.11:5000", b2: "10.2.0.12:8080" } } },
+    services: {
+      range: { on, listen: "10.0.0.1:5000-5009/tcp", forward: { pool: "mixed", scheduler: "smooth" } },
+    },
+  }),
+  [],
+);
+await lb1.settled();
+const mixed = await ask(5002, 40);
 const listed = sh("nft -j list ruleset").length > 1000;
 const problem = lb1.problem();
 await lb1.stop(true);
@@ -99,6 +140,8 @@ finish({
   transactions: after - before,
   backup,
   reasons,
+  changed,
+  mixed,
   listed,
   problem,
   logged: logged.map((one) => one.event),

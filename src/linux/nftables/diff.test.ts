@@ -65,6 +65,22 @@ describe("the difference of two tables", () => {
       "add-rule",
     ]);
   });
+  it("makes a set anew whose elements carry another limit, and only then", () => {
+    const limited = (count: number): NftTable => {
+      const expressions = [
+        {
+          kind: "dynset",
+          op: "add",
+          set: "d",
+          key: 0,
+          expressions: [{ kind: "connlimit", count, over: true }],
+        },
+      ] as const;
+      return table([{ ...set("d"), dynamic: true }], [{ handle: ++handles, expressions }]);
+    };
+    expect(ops(limited(4), limited(4))).toEqual([]);
+    expect(ops(limited(4), limited(8))).toEqual(["delete-rule", "delete-set", "add-set", "add-rule"]);
+  });
   it("removes sets before the chains that they refer to", () => {
     const gone: NftTable = { ...table([set("a")], []), chains: [] };
     expect(ops(gone, { ...gone, sets: [] })).toEqual(["delete-set"]);

@@ -53,6 +53,20 @@ const setsOf = (rule: NftRule): string[] =>
   rule.expressions.flatMap((e) => (e.kind === "lookup" || e.kind === "dynset" ? [e.set] : []));
 
 /**
+ * What rules attach to the elements that they add, by set. Each element has a copy of its own, which a changed rule does
+ * not reach.
+ */
+function limitTexts(table: NftTable | undefined): ReadonlyMap<string, string> {
+  const texts = new Map<string, string>();
+  for (const { rules } of table?.chains ?? [])
+    for (const { expressions } of rules)
+      for (const one of expressions)
+        if (one.kind === "dynset" && one.expressions)
+          texts.set(one.set, `${texts.get(one.set) ?? ""}${JSON.stringify(one.expressions, plain)}`);
+  return texts;
+}
+
+/**
  * What turns `current` into `desired`, in the order in which nf_tables accepts it. `current` undefined: the
  * table does not exist. Both name the same table. Counters, handles and what dynamic sets hold are left alone.
  */
@@ -76,12 +90,17 @@ export function diffTables(current: NftTable | undefined, desired: NftTable): Nf
 
   const oldSets = new Map((before?.sets ?? []).map((set) => [set.name, set]));
   const newSets = new Map(desired.sets.map((set) => [set.name, set]));
-  // A set whose definition changed is made anew, and with it the rules that use it.
+  const oldLimits = limitTexts(before);
+  const newLimits = limitTexts(desired);
+  // A set whose definition or limit changed is made anew, and with it the rules that use it.
   const remade = new Set(
     desired.sets
       .filter((set) => {
         const old = oldSets.get(set.name);
-        return old !== undefined && old !== set && setText(old) !== setText(set);
+        if (old === undefined) return false;
+        const limit = oldLimits.get(set.name);
+        if (limit !== undefined && limit !== newLimits.get(set.name)) return true;
+        return old !== set && setText(old) !== setText(set);
       })
       .map((set) => set.name),
   );
