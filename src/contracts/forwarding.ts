@@ -18,6 +18,8 @@ export interface BackendStatus {
   /** Share of new connections after health and admin state; 0 takes none. */
   readonly effectiveWeight: number;
   readonly since: DurationMs;
+  /** Since it came back, from being down or out of maintenance; absent where it was never away. */
+  readonly back?: DurationMs | undefined;
 }
 
 /** A network that this host is on, and by which link. */

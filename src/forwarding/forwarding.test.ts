@@ -8,7 +8,7 @@ import type { NftTable } from "../linux/nftables/model.ts";
 import { cutsFor, owedAfter } from "./cuts.ts";
 import { explainServices } from "./explain.ts";
 import { allocateIds, numbersOf } from "./ids.ts";
-import { type BackendFacts, NO_MEMORY, backendKey, decide } from "./machine.ts";
+import { type BackendFacts, NO_MEMORY, decide } from "./machine.ts";
 import { buildTables, siteSeed } from "./policy.ts";
 import { Kept } from "./policy-kept.ts";
 import { portShare } from "./policy-nat.ts";
@@ -221,25 +221,26 @@ describe("connections that must go", () => {
 });
 
 describe("weights that change by themselves", () => {
-  const told = (backend: string, since: number) => ({
+  const told = (backend: string, back: number | undefined) => ({
     pool: "apps",
     backend,
     health: "up" as const,
     admin: "enabled" as const,
     reason: "",
     effectiveWeight: 1,
-    since: ms(since),
+    since: ms(0),
+    back: back === undefined ? undefined : ms(back),
   });
   it("grow in tenths over the slow start", () => {
     const site = makeSite({ pools: { apps: { slowStart: "10s", backends: backends(2) } } });
-    const at = (since: number, age: number) => factsOf(site, [told("b1", since)], ms(age));
+    const at = (back: number | undefined, age: number) => factsOf(site, [told("b1", back)], ms(age));
     expect(at(0, 0)).toMatchObject({ growing: true });
     expect(at(0, 0).facts.get("apps/b1")?.weight).toBeCloseTo(0.1);
     expect(at(3000, 2500).facts.get("apps/b1")?.weight).toBeCloseTo(0.5);
-    expect(at(9000, 1000)).toEqual({
-      growing: false,
-      facts: new Map([["apps/b1", { health: "up", admin: "enabled" }]]),
-    });
+    const whole = { growing: false, facts: new Map([["apps/b1", { health: "up", admin: "enabled" }]]) };
+    expect(at(9000, 1000)).toEqual(whole);
+    // One that was found up at a start takes its share at once, as those do of which nothing is known yet.
+    expect(at(undefined, 0)).toEqual(whole);
   });
   it("send new connections to where fewest are", () => {
     const forward = { pool: "apps", scheduler: "least-connections" as const };

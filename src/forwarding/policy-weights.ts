@@ -1,6 +1,6 @@
 /** Weights that change by themselves: slow start and least connections. */
 import { type IpPort, ipBytes, ipFamily } from "../base/addresses.ts";
-import { type DurationMs, ms } from "../base/time.ts";
+import { type DurationMs, NEVER, ms } from "../base/time.ts";
 import { type Loaded, leastConnections, slowStart } from "../balancing/weights.ts";
 import type { BackendStatus } from "../contracts/forwarding.ts";
 import type { Site } from "../contracts/site.ts";
@@ -23,10 +23,10 @@ export function factsOf(
 ): { readonly facts: ReadonlyMap<string, BackendFacts>; readonly growing: boolean } {
   let growing = false;
   const facts = new Map<string, BackendFacts>();
-  for (const { pool, backend, health, admin, since } of statuses) {
+  for (const { pool, backend, health, admin, back } of statuses) {
     const span = site.pools[pool]?.slowStart ?? ms(0);
     const weight = site.pools[pool]?.backends[backend]?.weight ?? 0;
-    const up = ms(since + age);
+    const up = ms((back ?? NEVER) + age);
     const starts = health === "up" && up < span && weight > 0;
     growing ||= starts;
     const share = Math.max(1, Math.floor(slowStart(STEPS, up, span))) / STEPS;

@@ -35,6 +35,8 @@ export interface CheckState {
   readonly reason: string;
   /** When `health` became what it is. */
   readonly since: MonotonicMs;
+  /** It is up, and was down before: what is found up at a start has no start to be slow. */
+  readonly returned: boolean;
   /** When the next check begins; NEVER while one runs. */
   readonly due: MonotonicMs;
   /** When the running check began; undefined while none runs. */
@@ -81,6 +83,7 @@ export function initialCheckState(context: CheckContext, remembered?: HealthStat
     run: { good: health !== "down", count: 0 },
     reason: health === "unknown" ? "not checked yet" : "as before the restart, not checked yet",
     since: context.now,
+    returned: false,
     due: addTime(context.now, ms(context.config.interval * context.config.jitter * context.random.next())),
     startedAt: undefined,
   };
@@ -138,6 +141,7 @@ function judge(
     run: { good, count },
     reason: verdict.reason,
     since: health === state.health ? state.since : now,
+    returned: health === state.health ? state.returned : state.health === "down",
     due: again(health),
     startedAt: undefined,
   };

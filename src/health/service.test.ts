@@ -200,6 +200,35 @@ describe("the health service", () => {
     health.stop();
   });
 
+  it("tells since when a backend is back, from being down or from maintenance, and of none that was never away", async () => {
+    const health = await service((_, backend) => (backend === "a" ? "up" : undefined));
+    let bad = "";
+    answer = (backend) => ({ outcome: backend === bad ? "bad" : "good", reason: "" });
+    const back = () => health.statuses().map((status) => status.back);
+    health.apply(pools(two));
+    await pass(10_000);
+    expect(states(health)).toBe("a up 1, b up 1");
+    expect(back()).toEqual([undefined, undefined]);
+    bad = "b";
+    await pass(20_000);
+    expect([states(health), back()]).toEqual(["a up 1, b down 0", [undefined, undefined]]);
+    bad = "";
+    await pass(20_000);
+    expect(states(health)).toBe("a up 1, b up 1");
+    expect(back()[0]).toBeUndefined();
+    expect(back()[1]).toBeGreaterThan(0);
+    await health.setAdmin("apps", "a", "drain", false);
+    await health.setAdmin("apps", "a", "enabled", false);
+    expect(back()[0]).toBeUndefined();
+    await health.setAdmin("apps", "a", "maintenance", false);
+    await pass(1000);
+    await health.setAdmin("apps", "a", "enabled", false);
+    expect(back()[0]).toBe(0);
+    await pass(500);
+    expect(back()[0]).toBe(500);
+    health.stop();
+  });
+
   it("does what operators ask, and refuses what it cannot", async () => {
     const health = await service();
     health.apply(pools({ ...two, m: { address: "10.0.0.3:80", maintenance: true } }));

@@ -2,7 +2,14 @@ import { OperationalError } from "../base/errors.ts";
 import { formatIpPort } from "../base/addresses.ts";
 import type { Log } from "../base/log.ts";
 import type { Random } from "../base/random.ts";
-import { type Clock, type Timer, timeSince } from "../base/time.ts";
+import {
+  type Clock,
+  type DurationMs,
+  type MonotonicMs,
+  type Timer,
+  latest,
+  timeSince,
+} from "../base/time.ts";
 import type { AdminState, BackendStatus, HealthState } from "../contracts/forwarding.ts";
 import type { MetricSample } from "../contracts/metrics.ts";
 import type { Backend, Check, Pool } from "../contracts/site.ts";
@@ -47,6 +54,8 @@ interface Entry {
   state: CheckState;
   timer?: Timer | undefined;
   running?: AbortController | undefined;
+  /** When an operator ended its maintenance. */
+  backAt?: MonotonicMs | undefined;
   readonly counts: Record<CheckVerdict["outcome"], number>;
 }
 
@@ -57,6 +66,16 @@ const isBad = ({ run }: CheckState): boolean => run.count > 0 && !run.good;
 const noCheck: CheckPlan = { interval: 0 as CheckPlan["interval"], rise: 1, fall: 1, jitter: 0 };
 
 /** Runs the checks of all pools. Give it pools with `apply`; ask `statuses` whenever you need. */
+/** Since it came back, by its checks or from maintenance, whichever was later. */
+function backSince(
+  { health, returned, since }: CheckState,
+  backAt: MonotonicMs | undefined,
+  now: MonotonicMs,
+): DurationMs | undefined {
+  const at = [...(returned ? [since] : []), ...(backAt === undefined ? [] : [backAt])];
+  return health === "up" && at.length > 0 ? timeSince(now, latest(...at)) : undefined;
+}
+
 export class HealthService {
   readonly #options: HealthOptions;
   /** In the order of the site file. */
@@ -228,7 +247,7 @@ export class HealthService {
   /** One per backend, in the order of the site file. */
   statuses(): BackendStatus[] {
     const now = this.#options.clock.monotonic();
-    return [...this.#entries.values()].map(({ target, backend, check, state }) => {
+    return [...this.#entries.values()].map(({ target, backend, check, state, backAt }) => {
       const { pool, backend: name } = target;
       const admin = effectiveAdmin(backend.maintenance, this.#options.admin.get(pool, name));
       return {
@@ -239,6 +258,7 @@ export class HealthService {
         reason: reasonOf(state, check ?? noCheck),
         effectiveWeight: effectiveWeight(backend.weight, state.health, admin),
         since: timeSince(now, state.since),
+        back: backSince(state, backAt, now),
       };
     });
   }
@@ -257,6 +277,8 @@ export class HealthService {
         "CONFLICT",
         `the site file holds ${pool}/${backend} in maintenance: change it there`,
       );
+    const before = this.#options.admin.get(pool, backend);
+    if (before === "maintenance" && state !== before) entry.backAt = this.#options.clock.monotonic();
     await this.#options.admin.set(pool, backend, state, keep);
     this.#options.log.info({
       event: "health.admin_changed",

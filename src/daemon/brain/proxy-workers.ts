@@ -96,7 +96,9 @@ export class ProxyWorkers {
   }
 
   backends(statuses: readonly BackendStatus[]): void {
-    const text = JSON.stringify(statuses.map((status) => ({ ...status, since: 0, reason: "" })));
+    const text = JSON.stringify(
+      statuses.map((status) => ({ ...status, since: 0, back: undefined, reason: "" })),
+    );
     this.#backends = statuses;
     if (text === this.#backendsText) return;
     this.#backendsText = text;

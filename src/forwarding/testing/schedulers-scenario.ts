@@ -67,7 +67,7 @@ for (
   await sleep(50);
 const fewest = await ask(87, 12);
 // b2 has just come up: a tenth of its weight.
-lb1.apply(whole, [{ ...status("young", "b1", "up"), since: seconds(3600) }, status("young", "b2", "up")]);
+lb1.apply(whole, [status("young", "b1", "up"), { ...status("young", "b2", "up"), back: seconds(0) }]);
 await lb1.settled();
 const young = await ask(88, 22);
 // However many changes within a tick: one transaction.
