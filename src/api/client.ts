@@ -49,7 +49,8 @@ function parse(target: Target, text: string): unknown {
 type AskOptions = Omit<RequestOptions, "headers"> & { readonly headers: Readonly<Record<string, string>> };
 
 async function open(target: Target, options: AskOptions, answered: (answer: IncomingMessage) => void) {
-  if (typeof target === "string") return request({ ...options, socketPath: target }, answered);
+  // A connection of its own: a kept one may be closed by the node just when the next question is written to it.
+  if (typeof target === "string") return request({ ...options, socketPath: target, agent: false }, answered);
   const [{ request: secure }, { checkServerIdentity }] = await Promise.all([
     import("node:https"),
     import("node:tls"),

@@ -14,7 +14,14 @@ export function askControl(
     const text = body === undefined ? "" : JSON.stringify(body);
     const headers =
       body === undefined ? {} : { "content-type": "application/json", "content-length": text.length };
-    const asked = request({ socketPath: `${runtime}/control.sock`, method, path, headers, timeout: within });
+    const asked = request({
+      socketPath: `${runtime}/control.sock`,
+      agent: false,
+      method,
+      path,
+      headers,
+      timeout: within,
+    });
     asked.on("timeout", () =>
       asked.destroy(new OperationalError("TIMEOUT", `no answer to ${path} in ${within} ms`)),
     );
