@@ -349,6 +349,8 @@ export class Peers {
     peer.timerAt = at;
     peer.timer = clock.setTimer(at, () => {
       peer.timerAt = NEVER;
+      // What has happened since the last look goes, too: else it would wait for the next batch.
+      this.#host.read();
       machine.handleTimeout(clock.monotonic());
       this.pump(peer);
     });

@@ -324,6 +324,7 @@ export class SimProcess {
     this.#in(Math.max(0, at - this.options.queue.now), () => {
       if (timer !== peer.timer) return;
       peer.timerAt = Number.POSITIVE_INFINITY;
+      this.options.kernel.drain();
       if (this.options.queue.now >= peer.machine.nextDeadline()) {
         peer.machine.handleTimeout(this.#now);
         this.#pump(peer);
