@@ -1,3 +1,4 @@
+import type { BackendState } from "./engine/backend.ts";
 import { Affinity } from "./engine/affinity.ts";
 import { Http1Reader, Signal } from "./http1/machine.ts";
 import { FAULTS } from "./http1/wire-faults.ts";
@@ -69,7 +70,8 @@ export function explainRequest(
   }
   const { head } = reader;
   const at = head.target.indexOf("?");
-  const path = mergedSlashes(normalPath(at < 0 ? head.target : head.target.slice(0, at)));
+  const sent = normalPath(at < 0 ? head.target : head.target.slice(0, at));
+  const path = mergedSlashes(sent);
   const query = at < 0 ? "" : head.target.slice(at);
   const host = head.authority.toLowerCase().replace(/:\d+$/, "");
   const input: MatchInput = {
@@ -102,7 +104,7 @@ export function explainRequest(
     return { ...base, action: `${redirect.status} redirect to ${to}` };
   }
   if (respond !== undefined) return { ...base, action: `respond ${respond.status}` };
-  const target = route.rewrite === undefined ? path + query : route.rewrite(path + query);
+  const target = route.rewrite === undefined ? sent + query : route.rewrite(sent + query);
   return {
     ...base,
     action: `pool ${route.pools.map(({ pool, weight }) => (route.pools.length > 1 ? `${pool.name} (${weight})` : pool.name)).join(", ")} by ${route.settings.balance.scheduler}`,
@@ -129,6 +131,7 @@ function explainSticky(route: RoutePlan, head: Head, input: MatchInput, now: num
 }
 
 function describeBackends(route: RoutePlan, now: number): NonNullable<Explanation["backends"]> {
+  const well = (backend: BackendState): boolean => backend.serving && !backend.outlier.ejected(now);
   return route.pools.flatMap(({ pool }) =>
     pool.backends.map((backend) => {
       const reason = !backend.serving
@@ -139,9 +142,11 @@ function describeBackends(route: RoutePlan, now: number): NonNullable<Explanatio
             : backend.admin
         : backend.outlier.ejected(now)
           ? `ejected for another ${Math.ceil((backend.outlier.until - now) / 1000)} s`
-          : backend.inflight >= route.pick.requests
-            ? "at its limit of requests"
-            : "serves";
+          : backend.backup && pool.backends.some((one) => !one.backup && well(one))
+            ? "backup: waits until no other is healthy"
+            : backend.inflight >= route.pick.requests
+              ? "at its limit of requests"
+              : "serves";
       return { backend: backend.id, share: reason === "serves" ? backend.weight : 0, reason };
     }),
   );

@@ -231,6 +231,7 @@ export class Proxy {
         before.delete(key);
         kept.configuredWeight = backend.weight;
         kept.weight = backend.weight;
+        kept.backup = backend.backup;
         if (kept.reported === undefined) kept.admin = backend.maintenance ? "maintenance" : "enabled";
         return kept;
       });

@@ -13,7 +13,7 @@ export const backendSchema = z.union([
         .boolean()
         .default(false)
         .describe(
-          "Takes connections only while no other backend of the pool is healthy (forwarded services).",
+          "Takes connections only while no other backend of the pool (and, where it is forwarded, of its address family) is healthy.",
         ),
       zone: name().optional().describe("Failure zone."),
     })

@@ -177,7 +177,7 @@ const routeTimeouts = z.strictObject({
   connect: durationBetween(ms(10), seconds(300), "10ms to 5m").prefault("2s"),
   response: duration().prefault("60s").describe("From the request's last byte to the response's head."),
   idle: duration().prefault("60s").describe("Between two bytes of a body."),
-  total: duration().optional().describe("The whole exchange."),
+  total: duration().optional().describe("The whole exchange; a WebSocket that has begun is not bound by it."),
   tunnel: duration().prefault("1h").describe("WebSocket and other upgraded connections without a byte."),
 });
 

@@ -22,6 +22,8 @@ export class BackendState {
   /** Share after the brain's word (checks, admin state); undefined while nobody spoke. */
   reported: number | undefined;
   upSince = 0;
+  /** Waits until no other of its pool is healthy. */
+  backup = false;
   /** Out of the site since the last reload: finishes what it has. */
   gone = false;
 

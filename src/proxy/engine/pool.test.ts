@@ -56,6 +56,41 @@ describe("consistent hashing", () => {
   });
 });
 
+describe("backup backends", () => {
+  it("wait until no other is healthy, and do so again when one is", () => {
+    for (const scheduler of ["maglev", "bounded", "round-robin", "p2c"] as const) {
+      const pool = poolOf(["a", "b", "spare", "other"]);
+      for (const i of [2, 3]) the(pool.backends[i]).backup = true;
+      const used = (): string[] => {
+        const names = keys.map((key) => pool.pick(0, { ...options, scheduler }, key, undefined)?.name ?? "");
+        return [...new Set(names)].sort();
+      };
+      expect(used()).toEqual(["a", "b"]);
+      the(pool.backends[0]).health = "down";
+      expect(used()).toEqual(["b"]);
+      the(pool.backends[1]).admin = "drain";
+      expect(used()).toEqual(["other", "spare"]);
+      the(pool.backends[0]).health = "up";
+      expect(used()).toEqual(["a"]);
+    }
+  });
+  it("are no share of the healthy ones below which health is not believed", () => {
+    const pool = poolOf(["a", "b", "spare", "other"]);
+    for (const i of [2, 3]) the(pool.backends[i]).backup = true;
+    the(pool.backends[0]).health = "down";
+    expect(pool.pick(0, { ...options, panic: 0.5 }, "key", undefined)?.name).toBe("b");
+    the(pool.backends[1]).health = "down";
+    expect(pool.pick(0, { ...options, panic: 0.5 }, "key", undefined)?.backup).toBe(true);
+  });
+  it("are tried where all others are ejected", () => {
+    const pool = poolOf(["a", "spare"]);
+    the(pool.backends[1]).backup = true;
+    const first = the(pool.backends[0]);
+    first.outlier.eject(0, 1000, true);
+    expect(pool.pick(1, options, "key", undefined)?.name).toBe("spare");
+  });
+});
+
 describe("which backends are used", () => {
   const turns = (
     pool: PoolState,

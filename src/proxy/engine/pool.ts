@@ -65,15 +65,21 @@ export class PoolState {
     const all = this.#healthy;
     out.length = 0;
     all.length = 0;
+    let backups = false;
     for (const backend of this.backends) {
       if (!backend.serving || backend.outlier.ejected(now)) continue;
+      if (backend.backup) {
+        backups = true;
+        continue;
+      }
       all.push(backend);
       backend.weight = this.#weight(backend, now, options.slowStart);
       if (tried?.has(backend)) continue;
       if (hasRoom(backend, options)) out.push(backend);
     }
+    if (backups && all.length === 0) return this.#useBackups(now, options, tried);
     const healthy = all.length;
-    if (healthy > 0 && healthy >= options.panic * this.backends.length) {
+    if (healthy > 0 && (options.panic === 0 || healthy >= options.panic * this.#primaries)) {
       if (this.#lastGood.length !== healthy) this.#lastGood = [...out];
       return out;
     }
@@ -86,6 +92,26 @@ export class PoolState {
     out.length = 0;
     for (const backend of last) this.#addAnyway(backend, tried, options, (b) => b.admin === "enabled");
     return out;
+  }
+
+  /** No other is healthy. */
+  #useBackups(
+    now: number,
+    options: PickOptions,
+    tried: ReadonlySet<BackendState> | undefined,
+  ): BackendState[] {
+    for (const backend of this.backends) {
+      if (!backend.backup || !backend.serving || backend.outlier.ejected(now)) continue;
+      this.#healthy.push(backend);
+      backend.weight = this.#weight(backend, now, options.slowStart);
+      if (tried?.has(backend) !== true && hasRoom(backend, options)) this.#candidates.push(backend);
+    }
+    return this.#candidates;
+  }
+  get #primaries(): number {
+    let count = 0;
+    for (const { backup } of this.backends) if (!backup) count++;
+    return count;
   }
 
   #addAnyway(

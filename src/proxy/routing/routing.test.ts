@@ -34,6 +34,10 @@ describe("slashes in a row", () => {
       expect(statusOf(await get(path)), path).toBe(403);
     expect(await get("//evil.example")).toContain("Location: /evil.example/\r\n");
     expect(proxy.explain("web", { host: "x", target: "//admin/x" }).route).toBe("web-1");
+    expect(proxy.explain("web", { host: "x", target: "//a//b" })).toMatchObject({
+      route: "web-3",
+      target: "//a//b",
+    });
     // The backend gets what the client sent.
     await get("/proxy/http://a/b");
     expect(backend.got[0]).toMatch(/^GET \/proxy\/http:\/\/a\/b HTTP/);
