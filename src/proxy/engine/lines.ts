@@ -19,6 +19,10 @@ export const RESPONSE_DROP = HOP_BY_HOP | bit(Field.contentLength);
 
 export const bitOf = (id: number): number => (id < 31 ? 1 << id : 0);
 
+/** Also with `_` for `-`: behind CGI and its like both are one variable. */
+const named = (names: readonly string[], name: string): boolean =>
+  names.includes(name) || (name.includes("_") && names.includes(name.replaceAll("_", "-")));
+
 /**
  * The fields of a head as lines, without those in `drop` (bits), `others` (ids from 31 on) and `names`. Lines that
  * are in their canonical form already, `Name: value`, are taken in runs; the rest is written anew.
@@ -40,7 +44,7 @@ export function keptLines(
     const dropped =
       id === 0 ? false : id < 31 ? (drop & (1 << id)) !== 0 : others !== undefined && others.has(id);
     if (dropped || (options.length > 0 && options.includes(head.nameAt(at).toLowerCase()))) continue;
-    if (names !== undefined && names.includes(head.nameAt(at).toLowerCase())) continue;
+    if (names !== undefined && named(names, head.nameAt(at).toLowerCase())) continue;
     const nameEnd = fields[at + 1]!;
     const valueEnd = fields[at + 3]!;
     const lineEnd = fields[at + 5]!;
