@@ -159,7 +159,10 @@ describe("middleware", () => {
       },
       { a: { backends: { a: a.at } } },
     );
-    const text = await ask(port, request("/", "Cookie: a=b\r\nX-User: 1\r\nX_User: admin\r\nOther_One: 2\r\n"));
+    const text = await ask(
+      port,
+      request("/", "Cookie: a=b\r\nX-User: 1\r\nX_User: admin\r\nOther_One: 2\r\n"),
+    );
     expect(text).not.toContain("Server:");
     expect(a.got[0]).toMatch(/^GET \/changed HTTP/);
     expect(a.got[0]).toContain("x-user: 7\r\n");
