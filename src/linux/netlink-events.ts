@@ -81,6 +81,11 @@ export class NetlinkEvents {
   }
   /** Reads what has come now, before the event loop would. False where there may be more. */
   drain(): boolean {
+    if (this.#gathering !== undefined && !this.#reading) {
+      // The next read is so much later than this one, not than the one before.
+      this.#gathering.cancel();
+      this.#gather(0);
+    }
     for (let i = 0; i < DRAINS; i++) if (this.#read() < SLOTS * READS_IN_A_ROW) return !this.#stale;
     return false;
   }
@@ -102,6 +107,7 @@ export class NetlinkEvents {
   #gather(empty: number): void {
     const { clock, gather } = this.#options;
     this.#gathering = clock.setTimer(addTime(clock.monotonic(), gather()), () => {
+      this.#gathering = undefined;
       const found = this.#read();
       this.#readAt = clock.monotonic();
       if (this.#socket.closed) return;
