@@ -38,8 +38,6 @@ const SLOT_BYTES = 4096;
 const EMPTY_READS = 4;
 /** Reads in a row before the event loop gets its turn. */
 const READS_IN_A_ROW = 64;
-/** Of so many reads, whoever wants all that waits. */
-const DRAINS = 4;
 /** Reads are synchronous, so that all sockets share the room. */
 let room: ReceiveBatch | undefined;
 
@@ -79,15 +77,14 @@ export class NetlinkEvents {
   get counters(): { readonly overruns: number; readonly foreign: number } {
     return { overruns: this.#overruns, foreign: this.#foreign };
   }
-  /** Reads what has come now, before the event loop would. False where there may be more. */
+  /** Reads what has come now, or a good part of it, before the event loop would. False where there may be more. */
   drain(): boolean {
     if (this.#gathering !== undefined && !this.#reading) {
       // The next read is so much later than this one, not than the one before.
       this.#gathering.cancel();
       this.#gather(0);
     }
-    for (let i = 0; i < DRAINS; i++) if (this.#read() < SLOTS * READS_IN_A_ROW) return !this.#stale;
-    return false;
+    return this.#read() < SLOTS * READS_IN_A_ROW && !this.#stale;
   }
   close(): void {
     this.#gathering?.cancel();
