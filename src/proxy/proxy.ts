@@ -159,6 +159,12 @@ export class Proxy {
     for (const [key, log] of draft.logs) this.#logs.set(key, log);
     this.#plans.clear();
     for (const [name, plan] of draft.plans) this.#plans.set(name, plan);
+    const written = new Set([...this.#plans.values()].map(({ log }) => log));
+    for (const [key, log] of this.#logs) {
+      if (written.has(log)) continue;
+      this.#logs.delete(key);
+      log.end();
+    }
     return draft.wanted;
   }
 

@@ -1,11 +1,14 @@
 import { type AddressInfo, createServer } from "node:net";
 import { connect } from "node:tls";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import {
   RawClient,
   cleanUp,
   makeCertificate,
+  onCleanUp,
   openssl,
   siteOf,
   startAnswering,
@@ -18,6 +21,30 @@ const OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const answered = (times: number) => (text: string) => text.split("\r\n\r\nok").length === times + 1;
 
 afterEach(cleanUp);
+
+describe("a reload that names another access log", () => {
+  it("lets go of the one before, with every line in it", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "nines-log-"));
+    onCleanUp(() => rmSync(directory, { recursive: true, force: true }));
+    const held = (): string[] =>
+      readdirSync("/proc/self/fd").flatMap((fd) => {
+        try {
+          const to = readlinkSync(`/proc/self/fd/${fd}`);
+          return to.startsWith(directory) ? [basename(to)] : [];
+        } catch {
+          return [];
+        }
+      });
+    const backend = await startAnswering(OK);
+    const pools = { apps: { backends: { a: backend.at } } };
+    const logging = (name: string) => ({ pool: "apps", accessLog: { file: join(directory, name) } });
+    const { proxy, port } = await startProxy(logging("one"), pools);
+    await new RawClient(port).send(GET).until(answered(1));
+    await proxy.apply(siteOf(logging("two"), pools));
+    await vi.waitFor(() => expect(held()).toEqual(["two"]), { timeout: 5000 });
+    expect(readFileSync(join(directory, "one"), "utf8").trim().split("\n")).toHaveLength(1);
+  });
+});
 
 describe("a reload that makes another kind of service of a listener", () => {
   it("serves new connections as streams and old ones as HTTP, and the other way round", async () => {

@@ -133,6 +133,7 @@ export class AccessLog {
     this.#text = "";
     try {
       if (text !== "") await write(this.#fd, text, null, "latin1");
+      if (this.#ended) await this.#letGo();
       return undefined;
     } catch (error) {
       this.dropped++;
@@ -153,10 +154,18 @@ export class AccessLog {
     if (before >= 0) await close(before);
   }
 
-  /** Writes what is left, without keeping the process alive for more. */
+  async #letGo(): Promise<void> {
+    const fd = this.#fd;
+    if (this.#options.file === "-" || fd < 0) return;
+    this.#fd = -1;
+    await close(fd);
+  }
+
+  /** Writes what is left, and lets go of the file; a request that ends later opens it once more. */
   end(): void {
     this.#ended = true;
-    this.flush();
+    if (this.#text !== "") this.flush();
+    else if (!this.#writing) void this.#letGo();
   }
 
   #json(e: AccessEntry): string {
