@@ -1,35 +1,13 @@
 import { describe, expect, it } from "vitest";
-import { siteSchema } from "../config/schema/site.ts";
 import { KernelError } from "../linux/native.ts";
 import type { NftFamily, NftTable } from "../linux/nftables/model.ts";
 import type { ElementRead } from "../linux/nftables/wire-objects.ts";
 import { Counters } from "./counters.ts";
-import { NO_MEMORY, decide } from "./machine.ts";
 import { type TableInput, buildTables } from "./policy.ts";
+import { input, makeSite } from "./testing/inputs.ts";
 
-function given(backends: Record<string, string>): TableInput {
-  const site = siteSchema.parse({
-    site: "shop",
-    nodes: { lb1: { address: "10.2.0.2" } },
-    virtualRouters: {
-      edge: {
-        priorities: { lb1: 110 },
-        members: [{ interface: "eth0", vrid: 1, addresses: ["10.0.0.1"] }],
-      },
-    },
-    pools: { apps: { backends } },
-    services: { web: { on: "edge", listen: "10.0.0.1:80/tcp", forward: { pool: "apps" } } },
-  });
-  const { pools } = decide(site.pools, new Map(), NO_MEMORY, new Set());
-  return {
-    site,
-    node: "lb1",
-    pools: new Map(pools.map((one) => [one.pool, one])),
-    serviceIds: new Map([["web", 1]]),
-    prefixes: [],
-    owned: true,
-  };
-}
+const given = (backends: Record<string, string>): TableInput =>
+  input(makeSite({ pools: { apps: { backends } } }));
 const tablesOf = (input: TableInput) =>
   new Map<NftFamily, NftTable>(buildTables(input).map((one) => [one.family, one]));
 /** Three connections to each backend. */

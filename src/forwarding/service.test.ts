@@ -2,14 +2,14 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { ip } from "../base/addresses.ts";
 import { ms } from "../base/time.ts";
 import { VirtualClock } from "../base/virtual-clock.ts";
-import { siteSchema } from "../config/schema/site.ts";
 import type { AdminState, BackendStatus, HealthState } from "../contracts/forwarding.ts";
-import type { Site, SiteInput } from "../contracts/site.ts";
+import type { Site } from "../contracts/site.ts";
 import type { NftChange } from "../linux/nftables/diff.ts";
 import { NftablesService } from "../linux/nftables/service.ts";
 import type { ElementRead } from "../linux/nftables/wire-objects.ts";
 import type { FlowSelector } from "./ports.ts";
 import { Forwarder } from "./service.ts";
+import { makeSite as siteWith } from "./testing/inputs.ts";
 
 const silent = (): void => undefined;
 const log = { debug: silent, info: silent, warn: silent, error: silent };
@@ -20,16 +20,8 @@ const makeSite = (
   backends: Record<string, string> = { b1: "10.2.0.11:53", b2: "10.2.0.12:53" },
   services: readonly string[] = ["dns"],
   forward: Readonly<Record<string, unknown>> = {},
-): Site => {
-  const input: SiteInput = {
-    site: "shop",
-    nodes: { lb1: { address: "10.2.0.2" } },
-    virtualRouters: {
-      edge: {
-        priorities: { lb1: 110 },
-        members: [{ interface: "eth0", vrid: 1, addresses: ["10.0.0.1"] }],
-      },
-    },
+): Site =>
+  siteWith({
     pools: { apps: { backends } },
     services: Object.fromEntries(
       services.map((name, i) => [
@@ -37,9 +29,7 @@ const makeSite = (
         { on: "edge", listen: `10.0.0.1:${53 + i}/udp`, forward: { pool: "apps", ...forward } },
       ]),
     ),
-  };
-  return siteSchema.parse(input);
-};
+  });
 const status = (backend: string, health: HealthState, admin: AdminState = "enabled"): BackendStatus => ({
   pool: "apps",
   backend,
