@@ -205,7 +205,8 @@ class Nines implements Subject {
     );
     this.processes.set(name, child);
     await this.#ask(name, { do: "configure", services: [{ name: "web", router: "edge", mark: MARK }] });
-    if (name === "a") await this.#ask("a", { do: "active", routers: ["edge"] });
+    // As the process of redundancy tells it at once: without a word of it, the peers are met a second later.
+    await this.#ask(name, { do: "active", routers: name === "a" ? ["edge"] : [] });
   }
   async status(name: Name): Promise<{
     counters: Record<string, number>;

@@ -160,6 +160,14 @@ END`);
     const udp = createSocket("udp4");
     await new Promise((resolve) => udp.send("x", 5353, "127.0.0.1", resolve));
     udp.close();
+    const ports = async (assured?: boolean): Promise<number[]> =>
+      (await table.list({ mark: ours, ...(assured !== undefined && { assured }) })).map(
+        ({ original }) => original.destinationPort,
+      );
+    // Nor does a listing have it, unless it is asked for.
+    expect(await ports(false)).toEqual([5353]);
+    expect(await ports(true)).not.toContain(5353);
+    expect(await ports()).toContain(5353);
     sh("conntrack -D -p udp --dport 5353 2>/dev/null");
     events.drain();
     expect(heard).toEqual([]);

@@ -7,6 +7,7 @@ import { NetlinkEvents } from "./netlink-events.ts";
 import {
   CT_GROUP,
   CT_MESSAGE,
+  FLOW_STATUS,
   type Flow,
   type FlowFilter,
   type FlowPlan,
@@ -23,6 +24,8 @@ import { NLM_F, type NetlinkWriter } from "./wire-netlink.ts";
 
 /** One message per system call costs seven times as much as many; more than this gains nothing. */
 const BATCH = 128;
+
+const isAssured = ({ status }: Flow): boolean => (status & FLOW_STATUS.ASSURED) !== 0;
 
 /** Names an entry: any flow does. */
 export type FlowName = Pick<Flow, "family" | "protocol" | "original"> & { readonly id?: number };
@@ -52,7 +55,10 @@ export class Conntrack {
     const request = { type: CT_MESSAGE.GET, body: encodeFlowQuery(filter) };
     return this.#socket.dumpEach("list flows", request, ({ payload }) => {
       const flow = decodeFlow(payload);
-      if (flow !== undefined) visit(flow);
+      if (flow === undefined) return;
+      // Older kernels let all through.
+      const { assured = isAssured(flow) } = filter;
+      if (isAssured(flow) === assured) visit(flow);
     });
   }
   async list(filter: FlowFilter = {}): Promise<Flow[]> {

@@ -28,6 +28,7 @@ export const CTA = {
   NAT_DST: 13,
   ZONE: 18,
   MARK_MASK: 21,
+  STATUS_MASK: 26,
 } as const;
 const TUPLE = { IP: 1, PROTO: 2 } as const;
 const TUPLE_IP = { V4_SRC: 1, V4_DST: 2, V6_SRC: 3, V6_DST: 4 } as const;
@@ -56,6 +57,8 @@ export const FLOW_STATUS = {
 /** enum tcp_conntrack. */
 export const TCP_STATE = {
   NONE: 0,
+  SYN_SENT: 1,
+  SYN_RECV: 2,
   ESTABLISHED: 3,
   FIN_WAIT: 4,
   CLOSE_WAIT: 5,
@@ -415,13 +418,19 @@ export interface FlowFilter {
   readonly family?: Family;
   /** Flows whose mark has these bits under the mask. */
   readonly mark?: { readonly value: number; readonly mask: number };
+  /** Only those that are assured, or only those that are not (yet): half-open connections, datagrams without an answer. */
+  readonly assured?: boolean;
 }
 
-/** A dump that the kernel filters. */
+/** A dump that the kernel filters; by assurance since Linux 6.0, before which `assured` lets all through. */
 export function encodeFlowQuery(filter: FlowFilter): Uint8Array {
   const writer = header(new NetlinkWriter(24), filter.family ?? 0);
   if (filter.mark !== undefined)
     writer.attrU32Be(CTA.MARK, filter.mark.value).attrU32Be(CTA.MARK_MASK, filter.mark.mask);
+  if (filter.assured !== undefined)
+    writer
+      .attrU32Be(CTA.STATUS, filter.assured ? FLOW_STATUS.ASSURED : 0)
+      .attrU32Be(CTA.STATUS_MASK, FLOW_STATUS.ASSURED);
   return writer.finish();
 }
 

@@ -3,6 +3,7 @@ import type { Conntrack } from "../../linux/conntrack.ts";
 import { ERRNO } from "../../linux/constants.ts";
 import { errnoName } from "../../linux/native.ts";
 import { type Flow, type FlowPlan, tuplesSame } from "../../linux/wire-conntrack.ts";
+import { halfOpen } from "./machine-flow.ts";
 import type { FlowStore } from "./machine-store.ts";
 import type { StoreEffects } from "./store-effects.ts";
 
@@ -73,6 +74,7 @@ export class KernelFlows {
   async #replace(flow: FlowPlan): Promise<void> {
     const there = await this.#table.get(flow);
     if (there !== undefined && tuplesSame(there.reply, flow.reply)) {
+      if (halfOpen(flow)) return; // it may be further here
       for (const { errno } of await this.#table.update([flow])) this.#refused(errno);
       return;
     }

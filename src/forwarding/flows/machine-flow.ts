@@ -1,5 +1,6 @@
 /** How flows are told from each other, and how long a copy of one lives: pure. */
 import { type MonotonicMs, addTime, ms } from "../../base/time.ts";
+import { IPPROTO } from "../../linux/constants.ts";
 import { type Flow, type FlowPlan, TCP_STATE, tuplesSame } from "../../linux/wire-conntrack.ts";
 import type { Entry, FlowRecord } from "./wire.ts";
 
@@ -28,6 +29,10 @@ export const prolongAt = (flow: FlowRecord, now: MonotonicMs): MonotonicMs =>
 /** TIME_WAIT and CLOSE: nothing can be lost any more, and the client may use the port again for another backend. */
 export const closed = ({ tcpState }: Flow): boolean =>
   tcpState === TCP_STATE.TIME_WAIT || tcpState === TCP_STATE.CLOSE;
+
+/** In its handshake: not assured yet. */
+export const halfOpen = ({ protocol, tcpState }: Pick<Flow, "protocol" | "tcpState">): boolean =>
+  protocol === IPPROTO.TCP && (tcpState === TCP_STATE.SYN_SENT || tcpState === TCP_STATE.SYN_RECV);
 
 export const closing = ({ tcpState }: FlowRecord): boolean => tcpState >= TCP_STATE.FIN_WAIT;
 

@@ -24,7 +24,12 @@ export interface OwnFlows {
   /** Another array with every change: a peer hears of it before anything else. */
   readonly terms?: readonly RouterTerm[];
 }
-export type EndedFlow = Extract<Entry, { ended: true }>["flow"];
+/** What is not among our own flows, and cannot be read from there when it is sent. */
+export interface News {
+  readonly ended?: Extract<Entry, { ended: true }>["flow"];
+  /** A connection in its handshake. */
+  readonly halfOpen?: FlowRecord;
+}
 
 interface Batch {
   readonly seq: number;
@@ -34,10 +39,15 @@ interface Batch {
   readonly first: boolean;
   readonly last: boolean;
 }
-interface Waiting {
+interface Waiting extends News {
   readonly since: MonotonicMs;
-  readonly ended?: EndedFlow;
 }
+
+const waiting = (since: MonotonicMs, ended: News["ended"], halfOpen: News["halfOpen"]): Waiting => ({
+  since,
+  ...(ended !== undefined && { ended }),
+  ...(halfOpen !== undefined && { halfOpen }),
+});
 
 /** Changes kept for a peer that is away, and for one that is slow; with more, a snapshot is cheaper than the difference. */
 const MOST_WAITING = { away: 65_536, slow: 262_144 };
@@ -141,22 +151,23 @@ export class Outgoing {
   }
 
   /** A flow of ours changed, or ended. */
-  changed(key: string, now: MonotonicMs, ended?: EndedFlow): void {
+  changed(key: string, now: MonotonicMs, news: News): void {
     if (!this.#open && !this.#sentAll) return; // the snapshot to come will say it
-    this.#wait(key, now, ended);
+    this.#wait(key, now, news);
     if (this.#pending.size > (this.#open ? MOST_WAITING.slow : MOST_WAITING.away)) this.resync(now);
     // The rest waits for company, or for the end of what is being told now.
     if (this.#pending.size >= this.#most.batch) this.fill(now);
   }
 
-  #wait(key: string, now: MonotonicMs, ended: EndedFlow | undefined): void {
+  #wait(key: string, now: MonotonicMs, { ended, halfOpen }: News): void {
     const known = this.#pending.get(key);
     if (known === undefined) {
       if (this.#pending.size === 0) this.#oldest = now;
       if (this.#lately.since !== now) this.#lately = { since: now };
-      this.#pending.set(key, ended === undefined ? this.#lately : { since: now, ended });
+      const plain = ended === undefined && halfOpen === undefined;
+      this.#pending.set(key, plain ? this.#lately : waiting(now, ended, halfOpen));
     } else if (known.ended !== undefined || ended !== undefined)
-      this.#pending.set(key, ended === undefined ? { since: known.since } : { since: known.since, ended });
+      this.#pending.set(key, waiting(known.since, ended, halfOpen));
   }
 
   /** Something may be missing on our side (an overrun, a takeover): everything of ours is sent anew. */
@@ -290,13 +301,13 @@ export class Outgoing {
     const entries: Entry[] = [];
     const whole = this.#pending.size <= count;
     this.#oldest = NEVER;
-    for (const [key, { since, ended }] of this.#pending) {
+    for (const [key, { since, ended, halfOpen }] of this.#pending) {
       if (entries.length >= count) {
         this.#oldest = since;
         break;
       }
       if (!whole) this.#pending.delete(key);
-      const flow = this.#own.get(key);
+      const flow = this.#own.get(key) ?? halfOpen;
       if (flow !== undefined) entries.push({ ended: false, flow });
       else if (ended !== undefined) entries.push({ ended: true, flow: ended });
     }

@@ -91,7 +91,7 @@ class Pair {
     const key = flowKey(flow);
     if (version === undefined) {
       if (!this.own[node].delete(key)) return;
-      this.machines[node].changed(key, this.now, flow);
+      this.machines[node].changed(key, this.now, { ended: flow });
     } else {
       this.own[node].set(key, flow);
       this.machines[node].changed(key, this.now);

@@ -16,7 +16,7 @@ import {
   ms,
   timeSince,
 } from "../../base/time.ts";
-import { type EndedFlow, Outgoing, type OwnFlows } from "./machine-outgoing.ts";
+import { type News, Outgoing, type OwnFlows } from "./machine-outgoing.ts";
 import type { RouterTerm } from "./machine-terms.ts";
 import type { AffinityEntry } from "../../contracts/affinity.ts";
 import {
@@ -194,8 +194,8 @@ export class PeerMachine {
   }
 
   /** A flow of ours changed, or ended. */
-  changed(key: string, now: MonotonicMs, ended?: EndedFlow): void {
-    this.#outgoing.changed(key, now, ended);
+  changed(key: string, now: MonotonicMs, news: News = {}): void {
+    this.#outgoing.changed(key, now, news);
   }
 
   /** Something may be missing on our side (an overrun, a takeover): everything of ours is sent anew. */

@@ -14,6 +14,7 @@ import {
   closed,
   closing,
   ended,
+  halfOpen,
   prolongAt,
   recordOf,
   same,
@@ -118,6 +119,21 @@ export class FlowStore {
       }
     }
     return effects;
+  }
+
+  /**
+   * Those in their handshake while these routers are handed over. They are told and not held: nothing is heard of how
+   * they end.
+   */
+  handshakes(flows: readonly Flow[], routers: ReadonlySet<string>): Pick<StoreEffects, "tell"> {
+    const tell: StoreEffects["tell"] = [];
+    for (const flow of flows) {
+      const service = this.#byMark.get((flow.mark & this.#mask) >>> 0);
+      if (service === undefined || !routers.has(service.router)) continue;
+      const key = flowKey(flow);
+      if (!this.#held.has(key)) tell.push({ key, halfOpen: recordOf(flow, service.name) });
+    }
+    return { tell };
   }
 
   /** The kernel's news of a flow that we did not change ourselves. What follows is added to `effects`, here and below. */
@@ -304,6 +320,8 @@ export class FlowStore {
     const conflict = known !== undefined && !tuplesSame(known.flow.reply, flow.reply);
     // An earlier word than what we have heard: it was on its way for longer, or its node will take the next term.
     if (!active && !later) return;
+    // Whatever is known of it is not before its handshake.
+    if (halfOpen(flow) && known !== undefined && !conflict) return;
     if (conflict) this.conflicts++;
     if (known?.owner === SELF && active) {
       const told = known.claim?.peer === peer && timeSince(now, known.claim.at) < ANSWERED_FOR;
@@ -329,7 +347,8 @@ export class FlowStore {
       effects.delete.push(ended(known.flow));
       effects.create.push(plan);
     } else (known === undefined || known.missing ? effects.create : effects.update).push(plan);
-    const owner = active ? SELF : word.active ? peer : UNCLAIMED;
+    // Who speaks of a handshake does not hear how it ends, unless it is ours meanwhile.
+    const owner = active ? SELF : word.active && !halfOpen(flow) ? peer : UNCLAIMED;
     const held = this.#hold(key, known, owner, flow, now, word.term);
     if (!active) return;
     effects.tell.push({ key });

@@ -2,7 +2,7 @@
 import { connect as connectPlainly } from "node:net";
 import type { Server, TLSSocket } from "node:tls";
 import type { AffinityEntry } from "../../contracts/affinity.ts";
-import { type DurationMs, NEVER, addTime, ms } from "../../base/time.ts";
+import { type DurationMs, type MonotonicMs, NEVER, addTime, ms } from "../../base/time.ts";
 import { type PeerAddress, dialPeer, serveSite } from "./connection.ts";
 import type { OwnFlows } from "./machine-outgoing.ts";
 import { type Delivery, PeerMachine, type PeerStatus } from "./machine-peer.ts";
@@ -94,11 +94,10 @@ export class Peers {
 
   /**
    * Before a hand-over: everything that the kernel has told is sent, and acknowledged by `to`, or by all connected
-   * peers where none is named; until `within` is over, what comes is sent without delay. Answers "" or what is missing.
+   * peers where none is named; up to `until`, what comes is sent without delay. Answers "" or what is missing.
    */
-  async flush(within: DurationMs, to?: string): Promise<string> {
+  async flush(until: MonotonicMs, to?: string): Promise<string> {
     const { clock } = this.#options;
-    const until = addTime(clock.monotonic(), within);
     const renewed = new Set<string>();
     const asked = to === undefined ? undefined : this.#peers.get(to);
     if (asked?.socket === undefined) this.#lookFor(asked);
@@ -160,7 +159,7 @@ export class Peers {
     if (effects.tell.length === 0) return;
     const now = this.#options.clock.monotonic();
     for (const peer of this.#peers.values()) {
-      for (const { key, ended } of effects.tell) peer.machine.changed(key, now, ended);
+      for (const told of effects.tell) peer.machine.changed(told.key, now, told);
       // Often at once, without a timer for it.
       if (now >= peer.machine.nextDeadline()) peer.machine.handleTimeout(now);
       this.pump(peer);

@@ -9,6 +9,7 @@ import type { PeerAddress } from "./connection.ts";
 import { deliver } from "./deliver.ts";
 import { KernelFlows } from "./kernel.ts";
 import type { Delivery, PeerStatus } from "./machine-peer.ts";
+import { halfOpen } from "./machine-flow.ts";
 import { FlowStore, type ReplicatedService } from "./machine-store.ts";
 import { type StoreEffects, nothing } from "./store-effects.ts";
 import type { FlowsOptions, Peer } from "./peer.ts";
@@ -27,6 +28,10 @@ const ROLES_WITHIN = ms(1000);
 const GATHER = { least: ms(1), most: ms(5) };
 /** After a listing that failed, the next one. */
 const LIST_AGAIN = ms(250);
+/** More than these are a flood, and only slow a hand-over down. */
+const MOST_HANDSHAKES = 8192;
+/** Our connections in the kernel's table. */
+const OURS = { mark: { value: MARK_SIGNATURE, mask: SIGNATURE_MASK } };
 /** How often a peer's flows are given time, and what the kernel lost is put back. */
 const UPKEEP = ms(2000);
 
@@ -108,10 +113,13 @@ export class FlowsService {
   /** The virtual routers that this node is Active for. */
   setActive(routers: ReadonlySet<string>): void {
     this.#events.drain();
+    const before = this.#active;
     this.#active = routers;
     this.#decided(this.#store.setActive(routers, this.#options.clock.monotonic()));
     this.#known.roles = true;
     this.#meet();
+    const left = [...before].filter((router) => !routers.has(router));
+    if (left.length > 0) void this.#tellHandshakes(new Set(left));
   }
 
   /** Reads the whole table; the stream of changes goes on meanwhile. */
@@ -124,7 +132,7 @@ export class FlowsService {
       const meanwhile: (() => void)[] = [];
       this.#meanwhile = meanwhile;
       try {
-        const flows = await this.#table.list({ mark: { value: MARK_SIGNATURE, mask: SIGNATURE_MASK } });
+        const flows = await this.#table.list({ ...OURS, assured: true });
         const effects = this.#store.reconcile(flows, clock.monotonic());
         this.#peers.tell(effects);
         await this.#kernel.apply(effects);
@@ -152,11 +160,14 @@ export class FlowsService {
   reconfigure(peers: readonly PeerAddress[], delay: DurationMs): void {
     this.#peers.reconfigure(peers, delay);
   }
-  /** See Peers.flush. */
-  flush(within: DurationMs, to?: string): Promise<string> {
-    const { clock } = this.#options;
-    if (to !== undefined) this.#peers.tell(this.#store.leave(addTime(clock.monotonic(), within), to));
-    return this.#peers.flush(within, to);
+  /** See Peers.flush. Where something is handed over, connections in their handshake go with the rest. */
+  async flush(within: DurationMs, to?: string): Promise<string> {
+    const until = addTime(this.#options.clock.monotonic(), within);
+    if (to !== undefined) {
+      this.#peers.tell(this.#store.leave(until, to));
+      await this.#tellHandshakes(this.#active);
+    }
+    return this.#peers.flush(until, to);
   }
   /** Peers that can be told of clients now. */
   reachable(): string[] {
@@ -259,6 +270,25 @@ export class FlowsService {
       const whole = await this.#kernel.get(flow);
       if (whole !== undefined) this.#peers.tell(this.#store.kernelFlow(whole, clock.monotonic()));
     });
+  }
+
+  /**
+   * Whose last packet of the handshake passes through the next Active reaches the backend that has answered. Read when a
+   * hand-over begins, and once more when it is done, for those that came meanwhile.
+   */
+  async #tellHandshakes(routers: ReadonlySet<string>): Promise<void> {
+    if (routers.size === 0) return;
+    const { log } = this.#options;
+    try {
+      const flows: Flow[] = [];
+      await this.#table.each({ ...OURS, assured: false }, (flow) => {
+        if (halfOpen(flow) && flows.length <= MOST_HANDSHAKES) flows.push(flow);
+      });
+      if (flows.length <= MOST_HANDSHAKES) this.#peers.tell(this.#store.handshakes(flows, routers));
+      else log.warn({ event: "flows.handshakes_left", reason: `more than ${MOST_HANDSHAKES} are under way` });
+    } catch (error) {
+      log.error({ event: "flows.kernel_failed", reason: messageOf(error) });
+    }
   }
 
   #armUpkeep(): void {

@@ -1,6 +1,11 @@
 /** What the store wants done, in this order: delete, create, update, lifetime, then tell. */
 import type { FlowPlan } from "../../linux/wire-conntrack.ts";
 import type { Ended } from "./machine-flow.ts";
+import type { News } from "./machine-outgoing.ts";
+
+export interface Told extends News {
+  readonly key: string;
+}
 
 export interface StoreEffects {
   readonly delete: Ended[];
@@ -11,7 +16,7 @@ export interface StoreEffects {
    * bring a connection back to life that was closed a moment ago.
    */
   readonly lifetime: FlowPlan[];
-  readonly tell: { readonly key: string; readonly ended?: Ended }[];
+  readonly tell: Told[];
 }
 
 export interface Upkeep extends Pick<StoreEffects, "tell"> {

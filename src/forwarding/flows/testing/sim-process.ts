@@ -347,10 +347,11 @@ export class SimProcess {
     if (effects.tell.length === 0) return;
     this.told += effects.tell.length;
     for (const peer of this.peers.values()) {
-      for (const { key, ended } of effects.tell) {
+      for (const told of effects.tell) {
+        const { key, ended } = told;
         const own = this.store.own.get(key) ?? ended;
         if (own) this.options.trace?.(`tells n${peer.index}${ended ? " ended" : ""}`, own);
-        peer.machine.changed(key, this.#now, ended);
+        peer.machine.changed(key, this.#now, told);
       }
       if (this.#now >= peer.machine.nextDeadline()) peer.machine.handleTimeout(this.#now);
       this.#pump(peer);

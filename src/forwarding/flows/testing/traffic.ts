@@ -5,7 +5,7 @@
 import { type Socket, connect, createServer } from "node:net";
 
 export type TrafficCommand =
-  | { readonly do: "connect"; readonly address: string; readonly count: number }
+  | { readonly do: "connect"; readonly address: string; readonly count: number; readonly from?: string }
   | { readonly do: "alive"; readonly within: number };
 
 const sleep = (span: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, span));
@@ -25,7 +25,12 @@ async function carryOut(command: TrafficCommand): Promise<unknown> {
   if (command.do === "connect") {
     await Promise.all(
       Array.from({ length: command.count }, (_, i) => {
-        const socket = connect(i % 2 === 0 ? 80 : 81, command.address);
+        const { address: host, from } = command;
+        const socket = connect({
+          port: i % 2 === 0 ? 80 : 81,
+          host,
+          ...(from !== undefined && { localAddress: from }),
+        });
         const entry = { socket, heard: 0, broken: false, clientFirst: i % 2 === 0 };
         sockets.push(entry);
         socket.on("data", () => entry.heard++);
