@@ -68,7 +68,7 @@ services:
       '10:40 virtualRouters.edge.members[0].vrid: found "51", expected a whole number from 1 to 255 (write the number without quotes)',
       '10:58 virtualRouters.edge.members[0].addresses[0]: "10.0.0.256" is not an IPv4 or IPv6 address',
       '12:29 pools.apps.backends.app1: "10.1.0.11" is not address:port, such as 10.0.0.1:80 or [2001:db8::1]:80',
-      '12:51 pools.apps.check.htpp: one of the keys tcp, http, exec is needed here (instead of "htpp", did you mean "http"?)',
+      '12:51 pools.apps.check.htpp: one of the keys tcp, udp, dns, http, exec is needed here (instead of "htpp", did you mean "http"?)',
       "13:52 pools.other.check: tcp and exec exclude each other (keep one of them)",
       '15:14 services.web.on: there is no virtual router "egde" (did you mean "edge"?)',
       '15:62 services.web.forward.pool: there is no pool "app" (did you mean "apps"?)',

@@ -45,6 +45,15 @@ pools:
   secure:
     backends: { app1: "10.1.0.11:8443" }
     check: { http: /healthz, tls: true, sni: shop.example, verify: false }
+  caches:
+    backends: { r1: "10.1.0.31:6379" }
+    check: { tcp: true, send: "PING\\r\\n", expect: +PONG }
+  resolvers:
+    backends: { d1: "10.1.0.41:53" }
+    check: { dns: shop.example, type: SOA, interval: 1s }
+  clocks:
+    backends: { n1: "10.1.0.51:123" }
+    check: { udp: true, send: "1b0000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000", hex: true }
   queue:
     backends: { q1: "10.1.0.21:5672" }
     check: { exec: [/usr/local/bin/queue-is-good, --quick], interval: 10s, timeout: 5s }

@@ -63,6 +63,11 @@ export interface RouterFlowsPlan {
   readonly takeover: DurationMs;
   /** Then: `promote` without it, or go on waiting. */
   readonly otherwise: "promote" | "wait";
+  /**
+   * Addresses at which a connection cannot be taken up without its entry, since another node would choose another
+   * backend or port: what is not known there right after a takeover is dropped, and comes again, instead of reset.
+   */
+  readonly settle: readonly IpAddress[];
 }
 
 /** A virtual router of the site as this node runs it: instances that move together. */

@@ -6,7 +6,7 @@ import { loadSite } from "../config/load.ts";
 import { readSiteKeys } from "../config/site-keys.ts";
 import type { FlowsReport, FlowsToRedundancy } from "../contracts/flows.ts";
 import type { RedundancyToBrain } from "../contracts/redundancy.ts";
-import type { ReplicatedService } from "../forwarding/flows/machine-store.ts";
+import type { ReplicatedService } from "../forwarding/flows/machine-services.ts";
 import { peersOf, replicatedServices } from "../forwarding/flows/plan.ts";
 import { FlowsService, NICE } from "../forwarding/flows/service.ts";
 import { InstalledServices } from "../forwarding/flows/installed.ts";

@@ -7,17 +7,22 @@
  *                         (server first); due is CLOCK_MONOTONIC in ms, which client and server share in a lab
  *     GET ...          -> HTTP/1.1, keep-alive; the body is the name
  *
- * UDP: the datagram comes back behind the name.
+ * UDP: the datagram comes back behind the name. What a pool's check asks is answered as the check expects it.
  */
 import { createSocket } from "node:dgram";
 import { type Socket, createServer } from "node:net";
 import { addTime, ms } from "../base/time.ts";
+import type { Check } from "../contracts/site.ts";
 import { hostClock } from "./host-clock.ts";
+import { answerTo, greeting, httpAnswer } from "./stand-in.ts";
+import type { LabListen } from "./topology.ts";
 
 interface Options {
   readonly name: string;
-  readonly listens: readonly { readonly address: string; readonly port: number }[];
+  readonly listens: readonly LabListen[];
 }
+/** After this, in ms, a client that has said nothing waits for the server to speak first. */
+const SILENT = 30;
 
 function push(socket: Socket, interval: number, phase: number): void {
   let due = addTime(hostClock.monotonic(), ms(phase));
@@ -31,13 +36,20 @@ function push(socket: Socket, interval: number, phase: number): void {
   socket.on("close", () => timer.cancel());
 }
 
-function serve(name: string, socket: Socket): void {
+function serve(name: string, socket: Socket, check: Check | undefined): void {
+  const first = greeting(check);
+  if (first !== undefined)
+    hostClock.setTimer(addTime(hostClock.monotonic(), ms(SILENT)), () => {
+      if (text === "") socket.write(first);
+    });
   let text = "";
   let mode: "unknown" | "stream" | "push" | "http" = "unknown";
   socket.setNoDelay(true);
   socket.on("error", () => socket.destroy());
   socket.on("data", (chunk: Buffer) => {
     if (mode === "stream") return void socket.write(chunk);
+    const answer = answerTo(check, chunk);
+    if (answer !== undefined) return void socket.write(answer);
     text += chunk.toString("latin1");
     if (mode === "unknown" && text.includes("\n")) {
       const line = text.slice(0, text.indexOf("\n"));
@@ -53,9 +65,10 @@ function serve(name: string, socket: Socket): void {
     }
     if (mode !== "http") return undefined;
     for (let end = text.indexOf("\r\n\r\n"); end >= 0; end = text.indexOf("\r\n\r\n")) {
+      const { status, body } = httpAnswer(check, text.split(" ", 2)[1] ?? "", name);
       text = text.slice(end + 4);
       socket.write(
-        `HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: ${name.length}\r\n\r\n${name}`,
+        `HTTP/1.1 ${status} OK\r\nContent-Type: text/plain\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
       );
     }
     if (text.length > 65_536) socket.destroy();
@@ -72,14 +85,14 @@ const failed = (error: Error): void => {
   console.error(error.message);
   process.exit(1);
 };
-for (const { address, port } of listens) {
-  createServer((socket) => serve(name, socket))
+for (const { address, port, check } of listens) {
+  createServer((socket) => serve(name, socket, check))
     .on("error", failed)
     .listen({ host: address, port, backlog: 1024 }, ready);
   const udp = createSocket(address.includes(":") ? "udp6" : "udp4");
   udp.on("error", failed);
   udp.on("message", (datagram, from) =>
-    udp.send(`${name} ${datagram.toString("latin1")}`, from.port, from.address),
+    udp.send(answerTo(check, datagram) ?? `${name} ${datagram.toString("latin1")}`, from.port, from.address),
   );
   udp.bind(port, address, ready);
 }

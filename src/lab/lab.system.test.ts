@@ -1,5 +1,7 @@
 import { type ChildProcess, execFile, spawn, spawnSync } from "node:child_process";
-import { readFileSync, readdirSync } from "node:fs";
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { afterEach, describe, expect, it } from "vitest";
@@ -87,6 +89,19 @@ describe.skipIf(refused !== undefined)("a lab", () => {
     process.kill(Number(parent), "SIGKILL");
     await until(() => traces().length === 0);
     expect(traces()).toEqual([]);
+  });
+
+  it("is gone when the process that runs it is interrupted, and nothing else is told", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "nines-lab-"));
+    const site = join(directory, "site.yaml");
+    writeFileSync(site, readFileSync(SITE, "utf8").replace(/^site: .*$/m, `site: ${MARK}-int`));
+    const child = spawn(process.execPath, cli("lab", "up", site), { stdio: "ignore" });
+    started.push(child);
+    expect(await until(() => runningLabs().some(({ name }) => name === `${MARK}-int`))).toBe(true);
+    child.kill("SIGINT");
+    await until(() => traces().length === 0);
+    expect(traces()).toEqual([]);
+    rmSync(directory, { recursive: true });
   });
 
   it("measures an outage of known length within an interval, and tells errors apart", async () => {

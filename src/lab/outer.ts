@@ -85,12 +85,15 @@ export function startLab(
   });
 }
 
+/** How long a lab may take to end by itself, in ms. */
+const PATIENCE = 1000;
+
 /** Runs this very command again inside a new lab, and ends with its exit code. */
 export function repeatInLab(name: string): Promise<number> {
   const child = startLab(name, itself());
-  // A terminal's Ctrl-C reaches the lab too, which then ends; this process only waits for that.
-  const patience = (): void => {};
   const stop = (): void => void child.kill("SIGKILL");
+  // A terminal's Ctrl-C reaches the lab too, which then ends; whoever means this process alone means the lab.
+  const patience = (): void => void setTimeout(stop, PATIENCE).unref();
   process.on("SIGINT", patience);
   process.on("SIGTERM", stop);
   process.on("SIGHUP", stop);

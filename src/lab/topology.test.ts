@@ -85,8 +85,22 @@ describe("the lab's topology", () => {
 
   it("makes one host of a backend that two pools name, which also answers its checks", () => {
     const backend = plan(twoTier()).hosts.find(({ name }) => name === "app1");
-    expect(backend?.listens.map(({ port }) => port)).toEqual([8080, 9000, 53]);
+    expect(backend?.listens.map(({ port, check }) => [port, check?.kind])).toEqual([
+      [8080, undefined],
+      [9000, "tcp"],
+      [53, undefined],
+    ]);
     expect(backend?.gateways).toEqual(["10.1.0.1"]);
+  });
+
+  it("refuses checks that its backends cannot answer, and names them", () => {
+    const site = twoTier({
+      pools: { apps: { backends: { app1: "10.1.0.11:8080" }, check: { http: "/", tls: true } } },
+    });
+    expect(planLab(site)).toEqual({
+      ok: false,
+      error: ["pools.apps.check: the lab's backends speak no TLS: drills need a check without it"],
+    });
   });
 
   it("puts the client on the network of the first service", () => {

@@ -14,7 +14,8 @@ import {
   prefixContains,
 } from "../base/addresses.ts";
 import { type Result, fail, ok } from "../base/result.ts";
-import type { Site } from "../contracts/site.ts";
+import type { Check, Site } from "../contracts/site.ts";
+import { whyUnanswered } from "./stand-in.ts";
 
 export interface LabInterface {
   readonly name: string;
@@ -30,8 +31,15 @@ export interface LabHost {
   readonly interfaces: readonly LabInterface[];
   /** Default routes, at most one per family. */
   readonly gateways: readonly IpAddress[];
-  /** What a backend serves, over TCP and UDP. */
-  readonly listens: readonly { readonly address: IpAddress; readonly port: number }[];
+  readonly listens: readonly LabListen[];
+}
+
+/** What a backend serves, over TCP and UDP. */
+export interface LabListen {
+  readonly address: IpAddress;
+  readonly port: number;
+  /** Which it answers there. */
+  readonly check: Check | undefined;
 }
 
 export interface LabNetwork {
@@ -221,17 +229,25 @@ class Planner {
   }
 
   backends(): LabHost[] {
-    const byName = new Map<string, { address: IpAddress; port: number }[]>();
-    for (const pool of Object.values(this.#site.pools))
-      for (const [name, { at }] of Object.entries(pool.backends)) {
+    const byName = new Map<string, LabListen[]>();
+    for (const [poolName, { backends, check }] of Object.entries(this.#site.pools)) {
+      const unanswered = check === undefined ? undefined : whyUnanswered(check);
+      let stands = false;
+      for (const [name, { at }] of Object.entries(backends)) {
         if (this.#nodeAt(at.address)) continue;
+        stands = true;
         const listens = byName.get(name) ?? [];
-        const checked = { address: at.address, port: pool.check?.port ?? at.port };
-        for (const wanted of [at, checked])
-          if (!listens.some((one) => one.address === wanted.address && one.port === wanted.port))
-            listens.push(wanted);
+        const checked = check?.port ?? at.port;
+        for (const port of new Set([at.port, checked])) {
+          const there = listens.findIndex((one) => one.address === at.address && one.port === port);
+          const wanted = { address: at.address, port, check: port === checked ? check : undefined };
+          if (there < 0) listens.push(wanted);
+          else if (listens[there]?.check === undefined) listens[there] = wanted;
+        }
         byName.set(name, listens);
       }
+      if (stands && unanswered !== undefined) this.mistakes.push(`pools.${poolName}.check: ${unanswered}`);
+    }
     return [...byName].map(([name, listens]) => {
       const networks = [...new Set(listens.map(({ address }) => this.networkOf(address)))];
       const interfaces = networks.flatMap((network, index) => {

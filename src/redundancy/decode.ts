@@ -134,7 +134,12 @@ const router = object<RouterPlan>({
   hooks: object<RouterPlan["hooks"]>({ active: command, backup: command, fault: command, timeout: span }),
   instances: list(instance),
   flows: optional(
-    object<RouterFlowsPlan>({ handover: span, takeover: span, otherwise: oneOf("promote", "wait") }),
+    object<RouterFlowsPlan>({
+      handover: span,
+      takeover: span,
+      otherwise: oneOf("promote", "wait"),
+      settle: list(address),
+    }),
   ),
   nodes: list(object<RouterPlan["nodes"][number]>({ node: text, address, priority: whole(1, 255) })),
 });

@@ -6,6 +6,8 @@ import { type Fence, NftFence } from "../linux/nftables/fence.ts";
 
 /** What somebody else changed in the tables is repaired this often. */
 const REPAIR_EVERY = seconds(5);
+/** After a takeover, how long packets of connections that are not known here are dropped: entries may be as late. */
+const SETTLE = ms(500);
 /** Refused tables are tried again soon: a predecessor may have owned them until a moment ago. */
 const AGAIN_AFTER = ms(500);
 
@@ -24,6 +26,7 @@ export class Fencing {
   readonly #options: FencingOptions;
   readonly #fence: Fence;
   #planned: readonly IpAddress[] = [];
+  #settles = false;
   #stands: "unknown" | "yes" | "no" = "unknown";
   #installedAt: MonotonicMs;
   #closed = false;
@@ -39,12 +42,18 @@ export class Fencing {
       router.fence ? router.instances.flatMap((i) => i.addresses.map((a) => a.address)) : [],
     );
     this.#planned = [...new Set(addresses)];
+    this.#settles = plan.routers.some(({ flows }) => (flows?.settle.length ?? 0) > 0);
     return this.#install();
   }
   renew(): void {
     if (this.#stands !== "yes") return;
     const held = this.#options.held();
     if (held.length > 0) this.#fence.renew(held, held);
+  }
+  /** These addresses come to this node. */
+  settle(addresses: readonly IpAddress[]): void {
+    if (this.#stands === "yes" && this.#settles && addresses.length > 0)
+      this.#fence.settle(addresses, SETTLE);
   }
   /** The elements stay for `lasting` without a renewal: the next process of this node needs a moment. */
   linger(lasting: DurationMs): void {
@@ -75,7 +84,7 @@ export class Fencing {
     this.#installedAt = clock.monotonic();
     if (this.#planned.length === 0 && this.#stands !== "yes") return;
     try {
-      await this.#fence.install(this.#planned);
+      await this.#fence.install(this.#planned, this.#settles);
       this.#stands = "yes";
       this.renew();
     } catch (error) {

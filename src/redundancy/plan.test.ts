@@ -43,6 +43,26 @@ describe("planFor", () => {
     expect(plan({}, "lb3").routers).toEqual([]);
     expect(() => plan({}, "lb9")).toThrow("no node lb9; it has lb1, lb2, lb3");
   });
+  it("lets the addresses settle at which another node would not take a connection up by itself", () => {
+    const backends = { app1: "10.1.0.11:80" };
+    type Forward = NonNullable<NonNullable<SiteInput["services"]>[string]["forward"]>;
+    const settle = (forward: Omit<Forward, "pool">) => {
+      const back = { interface: "eth1", vrid: 52, addresses: ["10.1.0.1"] };
+      const input: SiteInput = {
+        ...site({ members: [...edge.members, back] }),
+        pools: { apps: { backends } },
+        services: { web: { on: "edge", listen: "10.0.0.1:80/tcp", forward: { ...forward, pool: "apps" } } },
+        flows: { keys: "keys" },
+      };
+      return planFor(siteSchema.parse(input), "lb1", "d1").routers[0]?.flows?.settle;
+    };
+    expect(settle({})).toEqual([]);
+    expect(settle({ scheduler: "source" })).toEqual([]);
+    expect(settle({ scheduler: "smooth" })).toEqual(["10.0.0.1"]);
+    expect(settle({ affinity: { timeout: "30m" } })).toEqual(["10.0.0.1"]);
+    expect(settle({ masquerade: "10.1.0.1" })).toEqual(["10.0.0.1", "10.1.0.1"]);
+    expect(settle({ flows: "off" })).toBeUndefined();
+  });
   it("makes the lease outlive a restart and ActiveDownInterval", () => {
     expect(plan().routers[0]?.lease).toBe(2000);
     expect(plan({ interval: "1s" }).routers[0]?.lease).toBe(5000);

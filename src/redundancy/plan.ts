@@ -3,7 +3,7 @@ import { type Family, type IpAddress, ipFamily, ipFromBytes, isLinkLocal6 } from
 import { OperationalError } from "../base/errors.ts";
 import { type DurationMs, ms, seconds } from "../base/time.ts";
 import type { InstancePlan, RedundancyPlan, RouterPlan, TrackPlan } from "../contracts/redundancy.ts";
-import type { Member, Site, Track, VirtualRouter } from "../contracts/site.ts";
+import type { Member, Service, Site, Track, VirtualRouter } from "../contracts/site.ts";
 import { activeDownInterval } from "./vrrp/machine.ts";
 import { virtualMacBytes } from "./vrrp/packet.ts";
 
@@ -143,12 +143,24 @@ function planRouter(site: Site, name: string, router: VirtualRouter, node: strin
 /** What the router waits for, where connections of one of its services are replicated. */
 function planFlows(site: Site, router: string): Pick<RouterPlan, "flows"> {
   const { flows } = site;
-  const replicated = Object.values(site.services).some(
+  const replicated = Object.values(site.services).filter(
     ({ on, forward }) => on === router && forward?.flows === "replicated",
   );
-  if (flows === undefined || !replicated) return {};
+  if (flows === undefined || replicated.length === 0) return {};
   const { handover, takeover } = flows;
-  return { flows: { handover, takeover: takeover.wait, otherwise: takeover.otherwise } };
+  const settle = [...new Set(replicated.flatMap(settling))];
+  return { flows: { handover, takeover: takeover.wait, otherwise: takeover.otherwise, settle } };
+}
+
+/** Schedulers by which all nodes choose alike. */
+const ALIKE: ReadonlySet<string> = new Set(["maglev", "source"]);
+
+/** Where clients' and backends' packets come to, unless another node would take the connection up by itself. */
+function settling({ forward, listen }: Service): IpAddress[] {
+  if (forward === undefined || forward.mode === "direct") return [];
+  const { masquerade, scheduler, affinity } = forward;
+  if (masquerade === false && affinity === undefined && ALIKE.has(scheduler)) return [];
+  return [...listen.map(({ address }) => address), ...(masquerade === false ? [] : [masquerade])];
 }
 
 /** Every address that moves with these routers. */

@@ -52,7 +52,11 @@ export interface RouterOptions {
   /** The virtual addresses of all routers of this node: none is ever a source. */
   readonly virtual: () => ReadonlySet<IpAddress>;
   /** The freshness of this router's addresses: renewed at once, or closed at once. */
-  readonly fence: { renew(): void; close(addresses: readonly IpAddress[]): void };
+  readonly fence: {
+    renew(): void;
+    settle(addresses: readonly IpAddress[]): void;
+    close(addresses: readonly IpAddress[]): void;
+  };
   readonly send: (to: string, message: NodeMessage) => void;
   readonly onResult: (result: Extract<GroupEffect, { type: "result" }>) => void;
   /** What hello and status tell is another thing now. */
@@ -312,6 +316,7 @@ export class RouterRunner {
         break;
       case "hold":
         this.#leftover = false;
+        if (!keeper.held) fence.settle(this.plan.flows?.settle ?? []);
         keeper.hold();
         fence.renew();
         break;

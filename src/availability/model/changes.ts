@@ -173,6 +173,9 @@ function poolChanges(site: Site, name: string): Change[] {
         check: {
           kind: "tcp",
           tcp: true,
+          hex: false,
+          tls: false,
+          verify: true,
           interval: ms(2000),
           timeout: ms(1000),
           rise: 2,

@@ -401,6 +401,23 @@ const cases: readonly (readonly [string, (draft: Draft) => void, readonly (strin
     [/^warning .*sni has no effect/],
   ],
   [
+    "a TLS server name of a plain TCP check",
+    (d) => {
+      pool(d).check = { tcp: true, sni: "a" };
+    },
+    [/^warning .*sni has no effect/],
+  ],
+  [
+    "bytes that are none",
+    (d) => {
+      pool(d).check = { udp: true, send: "1b0", expect: "PONG", hex: true };
+    },
+    [
+      /^pools.apps.check.send: found "1b0", expected pairs of hexadecimal digits, since hex is true$/,
+      /^pools.apps.check.expect: found "PONG", expected pairs of hexadecimal digits, since hex is true$/,
+    ],
+  ],
+  [
     "an unused pool",
     (d) => {
       d.pools["b"] = { backends: { x: "10.1.0.1:1" }, check: { tcp: true } };

@@ -51,9 +51,10 @@ export const checksOfPools: Check = ({ site, error, warning }) => {
         `a timeout of ${formatDuration(check.timeout)} is longer than the interval of ${formatDuration(check.interval)}`,
         "checks of a silent backend then come less often than the interval says",
       );
-    if (check.kind !== "http") continue;
+    if (check.kind !== "http" && check.kind !== "tcp") continue;
     if (check.sni !== undefined && !check.tls)
       warning([...path, "check", "sni"], "sni has no effect without tls: true", undefined, "key");
+    if (check.kind === "tcp") continue;
     for (const range of check.status.split(",")) {
       const [low, high] = range.split("-").map(Number);
       if ((low ?? 0) < 100 || (high ?? low ?? 0) > 599 || (high ?? low ?? 0) < (low ?? 0))

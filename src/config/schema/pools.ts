@@ -40,10 +40,64 @@ const timing = {
   port: port().optional().describe("Check this port instead of the backend's."),
 };
 
+/** What a check says, or waits for. */
+const said = () => z.string().min(1).max(4096);
+const hex = z
+  .boolean()
+  .default(false)
+  .describe("send and expect are bytes, written as pairs of hexadecimal digits.");
+const isHex = (text: string): boolean => /^([0-9a-f]{2})+$/i.test(text);
+function hexIsHex(
+  check: { readonly hex: boolean; readonly send?: string | undefined; readonly expect?: string | undefined },
+  context: z.core.$RefinementCtx,
+): void {
+  for (const key of ["send", "expect"] as const) {
+    const input = check[key];
+    if (!check.hex || input === undefined || isHex(input)) continue;
+    const message = "expected pairs of hexadecimal digits, since hex is true";
+    context.addIssue({ code: "custom", path: [key], message, input });
+  }
+}
+
 export const checkSchema = z.union([
   z
-    .strictObject({ tcp: z.literal(true).describe("Good when a connection is accepted."), ...timing })
+    .strictObject({
+      tcp: z
+        .literal(true)
+        .describe("Good when a connection is accepted and, with send or expect, when the answer has come."),
+      send: said().optional().describe("Said once connected. In double quotes YAML knows \\r\\n."),
+      expect: said().optional().describe("The answer contains this (first 64 KiB); default: any answer."),
+      hex,
+      tls: z.boolean().default(false).describe("Over TLS."),
+      sni: z.string().optional().describe("TLS server name."),
+      verify: z.boolean().default(true).describe("Check the certificate, against sni or the address."),
+      ...timing,
+    })
+    .superRefine(hexIsHex)
     .transform((c) => ({ kind: "tcp" as const, ...c })),
+  z
+    .strictObject({
+      udp: z.literal(true).describe("Good when a datagram is answered."),
+      send: said().describe("The datagram."),
+      expect: said().optional().describe("The answer contains this; default: any answer."),
+      hex,
+      ...timing,
+    })
+    .superRefine(hexIsHex)
+    .transform((c) => ({ kind: "udp" as const, ...c })),
+  z
+    .strictObject({
+      dns: z
+        .string()
+        .regex(/^(?=.{1,254}$)[\w*-]{1,63}(\.[\w-]{1,63})*\.?$/, "a domain name")
+        .describe("A name to ask for; good when the answer has a record of it."),
+      type: z
+        .enum(["A", "AAAA", "NS", "SOA", "MX", "TXT", "PTR", "SRV"])
+        .default("A")
+        .describe("Of the record."),
+      ...timing,
+    })
+    .transform(({ dns, ...c }) => ({ kind: "dns" as const, name: dns, ...c })),
   z
     .strictObject({
       http: z.string().startsWith("/").describe("Path to GET."),

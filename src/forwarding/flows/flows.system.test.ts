@@ -239,8 +239,8 @@ END
         "client",
         "nft 'add table ip hold; add chain ip hold out { type filter hook output priority 0; }; add rule ip hold out ip saddr 10.0.0.8 tcp flags == ack meta length 52 drop'",
       );
-    const halfOpen = (name: string): number =>
-      on(name, "conntrack -L -p tcp --state SYN_RECV -s 10.0.0.8 2>/dev/null").split("\n").length - 1;
+    const halfOpen = (name: string, state = "SYN_RECV"): number =>
+      on(name, `conntrack -L -p tcp --state ${state} -s 10.0.0.8 2>/dev/null`).split("\n").length - 1;
     hold();
     expect(await connects(20)).toBe(20);
     expect(halfOpen("lb2")).toBe(20);
@@ -263,7 +263,22 @@ END
     await until("told", () => Promise.resolve(halfOpen("lb2") === 10));
     on("client", "nft delete table ip hold");
     expect(await ask(late, { do: "alive", within: 3000 })).toEqual({ clientFirst: 15, serverFirst: 15 });
-    // Whose handshake was never finished is nobody's.
+
+    // And where it is the backend's answer that is on its way.
+    on(
+      "backend",
+      "nft 'add table ip hold; add chain ip hold out { type filter hook output priority 0; }; add rule ip hold out ip daddr 10.0.0.8 tcp flags == syn|ack drop'",
+    );
+    const connected = connects(10);
+    await until("sent", () => Promise.resolve(halfOpen("lb2", "SYN_SENT") === 10));
+    expect(await ask(node("lb2"), { do: "flush", to: "lb1" })).toBe("");
+    expect(halfOpen("lb1", "SYN_SENT")).toBe(10);
+    await takes("lb1");
+    on("backend", "nft delete table ip hold");
+    expect(await connected).toBe(40);
+    expect(await ask(late, { do: "alive", within: 3000 })).toEqual({ clientFirst: 20, serverFirst: 20 });
+    await ask(node("lb1"), { do: "flush", to: "lb2" });
+    await takes("lb2");
     late.kill("SIGKILL");
     await until("closed", async () => (await status("lb1")).flows.others === (await status("lb2")).flows.own);
   });

@@ -28,4 +28,6 @@ export interface Held {
     | undefined;
   /** Another node spoke of what is ours: said once more in a while, since third nodes may have heard that one last. */
   again: boolean;
+  /** Ours, but a peer has said that it ended, and our kernel nothing since. */
+  doubted: boolean;
 }

@@ -5,10 +5,10 @@ import { SystemClock } from "../../base/system-clock.ts";
 import { Conntrack } from "../../linux/conntrack.ts";
 import { NetworkNamespace } from "../../linux/namespace.ts";
 import { canNamespace } from "../../linux/nftables/testing/namespace.ts";
-import { type FlowPlan, TCP_STATE } from "../../linux/wire-conntrack.ts";
+import { type FlowPlan, TCP_STATE, flowKey } from "../../linux/wire-conntrack.ts";
 import { KernelFlows } from "./kernel.ts";
 import { FlowStore } from "./machine-store.ts";
-import { nothing } from "./store-effects.ts";
+import { type StoreEffects, nothing } from "./store-effects.ts";
 
 const tuple = (source: string, sourcePort: number, destination: string, destinationPort: number) => ({
   source: ipBytes(ip(source)),
@@ -34,12 +34,22 @@ const storeOf = (): FlowStore => {
   store.configure([{ name: "web", router: "edge", mark: 0x4e000001 }]);
   return store;
 };
-/** Of what the kernel refused. */
+/** A peer's word of it. */
+const told = (one: FlowPlan) => ({
+  first: false,
+  last: false,
+  entries: [{ ended: false as const, flow: { ...one, service: "web" } }],
+});
+/** With what the kernel refused, and what the peers hear of it. */
 const withLost = () => {
   const lost: FlowPlan[] = [];
   const store = storeOf();
-  const told = { lost: (one: FlowPlan) => void lost.push(one), displaced: store.displaced.bind(store) };
-  return { lost, store, kernel: new KernelFlows({ table, store: told }) };
+  const tell: string[] = [];
+  const heard = { lost: (one: FlowPlan) => void lost.push(one), clash: store.clash.bind(store) };
+  const hear = (effects: Pick<StoreEffects, "tell">): void => {
+    for (const { key, ended } of effects.tell) tell.push(`${key} ${ended === undefined ? "lives" : "ended"}`);
+  };
+  return { lost, store, tell, kernel: new KernelFlows({ table, store: heard, tell: hear }) };
 };
 
 let table: Conntrack;
@@ -65,25 +75,31 @@ describe.skipIf(!canNamespace("conntrack"))("what peers tell, in this node's ker
     expect([lost, kernel.counters["refusedByKernel"]]).toEqual([[], 0]);
   });
 
-  it("does not end one that lives where this node is Active, and is tried again later", async () => {
-    const { kernel, lost, store } = withLost();
-    store.setActive(new Set(["edge"]), new SystemClock().monotonic());
+  it("does not end one that lives where this node is Active, and tells the peers which of the two does", async () => {
+    const { kernel, lost, store, tell } = withLost();
+    const now = new SystemClock().monotonic();
+    store.setActive(new Set(["edge"]), now);
     const [living, other] = [flow("10.0.0.8", 7001), flow("10.0.0.9", 7001)];
-    await kernel.create([living, other]);
+    await table.create([living]);
+    const event = await table.get(living);
+    if (event !== undefined) store.kernelFlow(event, now);
+    await kernel.apply(store.remote("lb1", told(other), now));
     expect(await table.get(living)).toMatchObject({ tcpState: TCP_STATE.ESTABLISHED });
-    expect(lost).toEqual([other]);
+    expect(tell).toEqual([`${flowKey(other)} ended`, `${flowKey(living)} lives`]);
+    expect([lost, store.counts]).toEqual([[], { own: 1, others: 0 }]);
     expect(kernel.counters["refusedByKernel_EEXIST"]).toBe(1);
+    // Nor where its event has not been read yet.
+    const [unread, third] = [flow("10.0.0.8", 7008), flow("10.0.0.9", 7008)];
+    await table.create([unread]);
+    await kernel.apply(store.remote("lb1", told(third), now));
+    expect(await table.get(unread)).toMatchObject({ tcpState: TCP_STATE.ESTABLISHED });
   });
 
   it("takes the place of a copy whose end was not heard, unless this node is the one that chose the port", async () => {
     const clock = new SystemClock();
     const store = storeOf();
-    const kernel = new KernelFlows({ table, store });
-    const says = (one: FlowPlan) => ({ ended: false as const, flow: { ...one, service: "web" } });
-    const hears = (one: FlowPlan) =>
-      kernel.apply(
-        store.remote("lb1", { first: false, last: false, entries: [says(one)] }, clock.monotonic()),
-      );
+    const kernel = new KernelFlows({ table, store, tell: () => undefined });
+    const hears = (one: FlowPlan) => kernel.apply(store.remote("lb1", told(one), clock.monotonic()));
     const [before, after, third] = [8, 9, 10].map((n) => flow(`10.0.0.${n}`, 7004)) as [
       FlowPlan,
       FlowPlan,

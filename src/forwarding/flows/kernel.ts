@@ -9,17 +9,21 @@ import type { StoreEffects } from "./store-effects.ts";
 
 export interface KernelFlowsOptions {
   readonly table: Conntrack;
-  readonly store: Pick<FlowStore, "lost" | "displaced">;
+  readonly store: Pick<FlowStore, "lost" | "clash">;
+  /** To the peers. */
+  readonly tell: (effects: Pick<StoreEffects, "tell">) => void;
 }
 
 export class KernelFlows {
   readonly #table: Conntrack;
   readonly #store: KernelFlowsOptions["store"];
+  readonly #tell: KernelFlowsOptions["tell"];
   readonly #count: Record<string, number> = { injected: 0, removed: 0, refusedByKernel: 0 };
 
-  constructor({ table, store }: KernelFlowsOptions) {
+  constructor({ table, store, tell }: KernelFlowsOptions) {
     this.#table = table;
     this.#store = store;
+    this.#tell = tell;
   }
   /** `refusedByKernel`, and of it `refusedByKernel_ENOSPC` and such. */
   get counters(): Readonly<Record<string, number>> {
@@ -79,21 +83,18 @@ export class KernelFlows {
       return;
     }
     if (there !== undefined) await this.#table.delete([flow]);
-    await this.#freeAnswers(flow);
+    // The kernel finds an entry by either direction.
+    const other = await this.#table.get({ ...flow, original: flow.reply });
+    if (other !== undefined) {
+      const { delete: gone, tell } = this.#store.clash(flow, other);
+      this.#tell({ tell });
+      if (gone.length === 0) return this.#refused(ERRNO.EEXIST);
+      await this.#table.delete(gone);
+    }
     for (const { errno } of await this.#table.create([flow])) {
       this.#refused(errno);
       this.#store.lost(flow);
     }
-  }
-
-  /**
-   * Another client's connection may have the same answers: masqueraded by the same port, which is free again at the node
-   * that chose it, while here its entry waits for its end, or for the word of it.
-   */
-  async #freeAnswers(flow: FlowPlan): Promise<void> {
-    // The kernel finds an entry by either direction.
-    const other = await this.#table.get({ ...flow, original: flow.reply });
-    if (other !== undefined && this.#store.displaced(other, flow)) await this.#table.delete([other]);
   }
 
   #add(counter: string, more: number): void {

@@ -10,7 +10,6 @@ import {
   ANSWERED_FOR,
   type Ended,
   LONGEST,
-  SHORTEST,
   closed,
   closing,
   ended,
@@ -23,26 +22,17 @@ import {
 import type { OwnFlows } from "./machine-outgoing.ts";
 import type { Delivery } from "./machine-peer.ts";
 import { NO_WORD, Terms, type Word } from "./machine-terms.ts";
-import { type StoreEffects, type Upkeep, nothing } from "./store-effects.ts";
+import { type ReplicatedService, Services } from "./machine-services.ts";
+import { type Clash, type StoreEffects, type Upkeep, nothing } from "./store-effects.ts";
 import type { FlowRecord } from "./wire.ts";
-
-export interface ReplicatedService {
-  readonly name: string;
-  readonly router: string;
-  /** Of its connections, on this node. */
-  readonly mark: number;
-}
 
 /** A flow, and its backend. */
 type Name = Pick<Flow, "protocol" | "original" | "reply">;
 
 export class FlowStore {
-  #byMark = new Map<number, ReplicatedService>();
-  #byName = new Map<string, ReplicatedService>();
-  #active: ReadonlySet<string> = new Set();
   readonly #held = new Map<string, Held>();
   readonly #generations = new Map<string, number>();
-  readonly #mask: number;
+  readonly #services: Services;
   readonly #terms: Terms;
   #leavingUntil: MonotonicMs = instant(Number.NEGATIVE_INFINITY);
   /** What each peer announced last. */
@@ -54,7 +44,7 @@ export class FlowStore {
 
   /** `mask`: the bits of a connection's mark that are ours. `node`: this one. */
   constructor(mask: number, node: string) {
-    this.#mask = mask;
+    this.#services = new Services(mask);
     this.#terms = new Terms(node);
     const terms = this.#terms;
     this.own = {
@@ -78,8 +68,7 @@ export class FlowStore {
   }
 
   configure(services: readonly ReplicatedService[]): void {
-    this.#byMark = new Map(services.map((service) => [service.mark, service]));
-    this.#byName = new Map(services.map((service) => [service.name, service]));
+    this.#services.configure(services);
   }
 
   /**
@@ -95,23 +84,23 @@ export class FlowStore {
 
   /** The virtual routers that this node is Active for: their flows are ours now, those of others may go. */
   setActive(routers: ReadonlySet<string>, now: MonotonicMs): StoreEffects {
-    this.#active = routers;
+    this.#services.active = routers;
     this.#terms.setActive(routers);
     const effects = nothing();
     for (const [key, held] of this.#held) {
-      const active = this.#isActive(held.flow.service);
+      const active = this.#services.isActive(held.flow.service);
       if (active && held.owner !== SELF) {
         held.owner = SELF;
         effects.tell.push({ key });
         // Nobody else puts it back now, and its packets are on their way.
-        const plan = held.missing ? this.#plan(held.flow) : undefined;
+        const plan = held.missing ? this.#services.plan(held.flow) : undefined;
         held.missing = false;
         if (plan !== undefined) effects.create.push(plan);
       } else if (!active && held.owner === SELF && held.claim !== undefined) {
         const { peer, flow, word } = held.claim;
-        if (!this.#terms.later(peer, word, this.#routerOf(flow.service))) continue; // it will hear our word
+        if (!this.#terms.later(peer, word, this.#services.routerOf(flow.service))) continue; // it will hear our word
         if (!tuplesSame(held.flow.reply, flow.reply)) {
-          const plan = this.#plan(flow);
+          const plan = this.#services.plan(flow);
           effects.delete.push(ended(held.flow));
           if (plan !== undefined) effects.create.push(plan);
         }
@@ -128,7 +117,7 @@ export class FlowStore {
   handshakes(flows: readonly Flow[], routers: ReadonlySet<string>): Pick<StoreEffects, "tell"> {
     const tell: StoreEffects["tell"] = [];
     for (const flow of flows) {
-      const service = this.#byMark.get((flow.mark & this.#mask) >>> 0);
+      const service = this.#services.of(flow);
       if (service === undefined || !routers.has(service.router)) continue;
       const key = flowKey(flow);
       if (!this.#held.has(key)) tell.push({ key, halfOpen: recordOf(flow, service.name) });
@@ -138,12 +127,13 @@ export class FlowStore {
 
   /** The kernel's news of a flow that we did not change ourselves. What follows is added to `effects`, here and below. */
   kernelFlow(flow: Flow, now: MonotonicMs, effects = nothing()): StoreEffects {
-    const service = this.#byMark.get((flow.mark & this.#mask) >>> 0);
+    const service = this.#services.of(flow);
     if (service === undefined) return effects;
     const key = flowKey(flow);
     const known = this.#held.get(key);
     // Not ours to speak for: its owner does.
-    if (known !== undefined && known.owner !== SELF && !this.#active.has(service.router)) return effects;
+    if (known !== undefined && known.owner !== SELF && !this.#services.active.has(service.router))
+      return effects;
     if (closed(flow)) return this.#end(flow, effects);
     if (known?.owner === SELF && same(known.flow, flow, service.name)) return effects;
     this.#hold(key, known, SELF, recordOf(flow, service.name), now);
@@ -158,7 +148,7 @@ export class FlowStore {
       return this.#end(flow, effects);
     // A peer spoke of it a moment ago: its packets pass through the other node, or it is the end of the entry before.
     const same = tuplesSame(held.flow.reply, flow.reply) && tuplesSame(held.claim.flow.reply, flow.reply);
-    const plan = same ? this.#plan(held.claim.flow) : undefined;
+    const plan = same ? this.#services.plan(held.claim.flow) : undefined;
     if (plan === undefined) return this.#end(flow, effects);
     effects.create.push(plan);
     return effects;
@@ -185,9 +175,9 @@ export class FlowStore {
       if (closed(flow)) continue;
       const key = flowKey(flow);
       seen.add(key);
-      const service = this.#byMark.get((flow.mark & this.#mask) >>> 0);
+      const service = this.#services.of(flow);
       const known = this.#held.get(key);
-      if (known === undefined && service !== undefined && !this.#active.has(service.router))
+      if (known === undefined && service !== undefined && !this.#services.active.has(service.router))
         this.#hold(key, known, UNCLAIMED, recordOf(flow, service.name), now);
       else this.kernelFlow(flow, now, effects);
     }
@@ -226,7 +216,7 @@ export class FlowStore {
     if (terms !== undefined && terms !== this.#heard.get(peer)) this.#hear(peer, terms, effects);
     if (delivery.first) this.#generations.set(peer, (this.#generations.get(peer) ?? 0) + 1);
     for (const entry of delivery.entries) {
-      const word = terms?.get(this.#routerOf(entry.flow.service)) ?? NO_WORD;
+      const word = terms?.get(this.#services.routerOf(entry.flow.service)) ?? NO_WORD;
       if (entry.ended) this.#remoteEnd(peer, entry.flow, word, effects);
       else this.#remoteFlow(peer, entry.flow, word, effects, now);
     }
@@ -247,13 +237,14 @@ export class FlowStore {
     if (gone.length === 0) return;
     const routers = new Set(gone.map(({ router }) => router));
     for (const held of this.#held.values())
-      if (held.owner === peer && routers.has(this.#routerOf(held.flow.service))) held.owner = UNCLAIMED;
+      if (held.owner === peer && routers.has(this.#services.routerOf(held.flow.service)))
+        held.owner = UNCLAIMED;
   }
   /** In a new term. */
   #sayAll(routers: readonly string[], { tell }: Pick<StoreEffects, "tell">): void {
     if (routers.length === 0) return;
     for (const [key, { owner, flow }] of this.#held)
-      if (owner === SELF && routers.includes(this.#routerOf(flow.service))) tell.push({ key });
+      if (owner === SELF && routers.includes(this.#services.routerOf(flow.service))) tell.push({ key });
   }
 
   /** Every two seconds: peers' flows that need more time in our kernel, those that it lacks, ours that were doubted. */
@@ -270,7 +261,7 @@ export class FlowStore {
       // What nobody claims has its time.
       if (held.owner === UNCLAIMED || (!held.missing && (held.owner === SELF || now < held.prolongAt)))
         continue;
-      const plan = this.#plan(held.flow);
+      const plan = this.#services.plan(held.flow);
       if (plan === undefined) continue; // its service is not here (yet)
       if (this.#outlived(held)) {
         held.owner = UNCLAIMED;
@@ -284,7 +275,9 @@ export class FlowStore {
   }
   /** Another node has been Active since, and has not spoken of it. */
   #outlived({ owner, term, flow }: Held): boolean {
-    return typeof owner === "string" && this.#terms.isOver(owner, term, this.#routerOf(flow.service));
+    return (
+      typeof owner === "string" && this.#terms.isOver(owner, term, this.#services.routerOf(flow.service))
+    );
   }
   /** The kernel does not have it (any more), or refused it: `upkeep` puts it back. */
   lost(flow: Pick<Flow, "protocol" | "original">): void {
@@ -293,22 +286,33 @@ export class FlowStore {
   }
 
   /**
-   * A peer's connection, `by`, has the answers of this one, as masqueraded ones may once their port is free again: one of
-   * the two is no more. True where it is this one, which is forgotten then: a node that is not Active may not have heard
-   * of its end yet, and no packet of its own tells it better.
+   * The kernel refuses `flow`: another connection has its answers, as masqueraded ones may once their port is free
+   * again. One of the two is no more. Where this node is Active it is the one that has no entry here, unless a peer has
+   * said that the other ended, and the peers hear so; elsewhere the copy, since its end may not have been heard of yet,
+   * and no packet of its own tells it better.
    */
-  displaced(flow: Flow, by: Pick<FlowPlan, "mark">): boolean {
-    const service = this.#byMark.get((by.mark & this.#mask) >>> 0);
-    if (service === undefined || this.#active.has(service.router)) return closed(flow);
-    const key = flowKey(flow);
+  clash(flow: FlowPlan, other: Flow): Clash {
+    const [key, name] = [flowKey(other), flowKey(flow)];
     const held = this.#held.get(key);
-    if (held !== undefined && tuplesSame(held.flow.reply, flow.reply)) this.#held.delete(key);
-    return true;
+    const known = held !== undefined && tuplesSame(held.flow.reply, other.reply) ? held : undefined;
+    const active = this.#services.active.has(this.#services.of(flow)?.router ?? "");
+    // Of one that is not known the event is on its way.
+    const lives = known === undefined || (known.owner === SELF && !known.doubted);
+    if (active && lives && !closed(other)) {
+      const refused = this.#held.get(name);
+      if (refused === undefined || !tuplesSame(refused.flow.reply, flow.reply))
+        return { delete: [], tell: [] };
+      this.#held.delete(name);
+      return { delete: [], tell: [{ key: name, ended: ended(refused.flow) }, { key }] };
+    }
+    if (known !== undefined) this.#held.delete(key);
+    const own = active && known?.owner === SELF;
+    return { delete: [other], tell: own ? [{ key, ended: ended(known.flow) }] : [] };
   }
 
   #remoteFlow(peer: string, flow: FlowRecord, word: Word, effects: StoreEffects, now: MonotonicMs): void {
-    const service = this.#byName.get(flow.service);
-    const plan = this.#plan(flow);
+    const service = this.#services.named(flow.service);
+    const plan = this.#services.plan(flow);
     const key = flowKey(flow);
     const known = this.#held.get(key);
     if (service === undefined || plan === undefined) {
@@ -316,7 +320,7 @@ export class FlowStore {
       return;
     }
     const later = known === undefined || this.#later(peer, word, known, service.router);
-    const active = this.#active.has(service.router);
+    const active = this.#services.active.has(service.router);
     const conflict = known !== undefined && !tuplesSame(known.flow.reply, flow.reply);
     // An earlier word than what we have heard: it was on its way for longer, or its node will take the next term.
     if (!active && !later) return;
@@ -386,22 +390,23 @@ export class FlowStore {
     const key = flowKey(flow);
     const known = this.#held.get(key);
     if (known === undefined) return;
-    if (known.owner === SELF && this.#isActive(known.flow.service)) {
+    if (known.owner === SELF && this.#services.isActive(known.flow.service)) {
       // It ended there; here it goes on.
       const { claim } = known;
       const other = claim !== undefined && !tuplesSame(claim.flow.reply, known.flow.reply);
       // And the third nodes must not go without it.
       effects.tell.push({ key });
       known.again = true;
+      known.doubted = true;
       if (claim?.peer === peer) known.claim = undefined;
       if (claim?.peer === peer && other) return;
       // Or it was closed through the other node while both were Active: without a packet it goes soon.
-      const plan = this.#plan(known.flow);
+      const plan = this.#services.plan(known.flow);
       if (plan !== undefined) effects.lifetime.push(unproven(plan));
       return;
     }
     if (
-      !this.#later(peer, word, known, this.#routerOf(known.flow.service)) &&
+      !this.#later(peer, word, known, this.#services.routerOf(known.flow.service)) &&
       !(known.owner === SELF && word.active)
     ) {
       // The end of an earlier one; but where an Active says so, nobody prolongs it until its owner speaks again.
@@ -423,12 +428,12 @@ export class FlowStore {
     const generation = this.#generations.get(peer) ?? 0;
     for (const [key, held] of this.#held) {
       if (held.owner === SELF) continue;
-      const { active, term } = terms?.get(this.#routerOf(held.flow.service)) ?? NO_WORD;
+      const { active, term } = terms?.get(this.#services.routerOf(held.flow.service)) ?? NO_WORD;
       if (held.owner !== peer) {
         if (!active || (held.owner !== UNCLAIMED && held.term >= term)) continue;
         held.owner = UNCLAIMED;
         // Found at a start, or of an Active before: whatever it is, the present one does not know it.
-        const plan = this.#plan(held.flow);
+        const plan = this.#services.plan(held.flow);
         if (plan !== undefined) effects.lifetime.push(unproven(plan));
         continue;
       }
@@ -436,7 +441,7 @@ export class FlowStore {
       if (reborn) {
         // Better an entry too many than a connection lost.
         held.owner = UNCLAIMED;
-        const plan = this.#plan(held.flow);
+        const plan = this.#services.plan(held.flow);
         if (plan !== undefined) effects.lifetime.push(unproven(plan));
         continue;
       }
@@ -466,6 +471,7 @@ export class FlowStore {
         term,
         claim: undefined,
         again: false,
+        doubted: false,
       };
       this.#held.set(key, fresh);
       return fresh;
@@ -479,22 +485,8 @@ export class FlowStore {
     known.missing = false;
     known.term = term;
     known.again = false;
+    known.doubted = false;
     return known;
-  }
-  /** "" where this node does not have the service. */
-  #routerOf(service: string): string {
-    return this.#byName.get(service)?.router ?? "";
-  }
-  #isActive(service: string): boolean {
-    return this.#active.has(this.#routerOf(service));
-  }
-  #plan(flow: FlowRecord): FlowPlan | undefined {
-    const mark = this.#byName.get(flow.service)?.mark;
-    if (mark === undefined) return undefined;
-    // Written out: of all that is done per flow, spreading was the dearest.
-    const { family, protocol, original, reply, tcpState, windowScales } = flow;
-    const timeout = Math.max(Math.min(flow.timeout, LONGEST), SHORTEST);
-    return { family, protocol, original, reply, mark, timeout, tcpState, windowScales };
   }
   *#ownKeys(): Iterable<string> {
     for (const [key, { owner }] of this.#held) if (owner === SELF) yield key;

@@ -3,7 +3,7 @@ import type { IpAddress } from "../../base/addresses.ts";
 import type { Site } from "../../contracts/site.ts";
 import { type Ids } from "../ids.ts";
 import { serviceMark } from "../marks.ts";
-import type { ReplicatedService } from "./machine-store.ts";
+import type { ReplicatedService } from "./machine-services.ts";
 
 /** Routers that services with replicated connections are on, with the nodes that may become Active for them. */
 function routersWithFlows(site: Site): Map<string, readonly string[]> {

@@ -10,7 +10,8 @@ import { deliver } from "./deliver.ts";
 import { KernelFlows } from "./kernel.ts";
 import type { Delivery, PeerStatus } from "./machine-peer.ts";
 import { halfOpen } from "./machine-flow.ts";
-import { FlowStore, type ReplicatedService } from "./machine-store.ts";
+import type { ReplicatedService } from "./machine-services.ts";
+import { FlowStore } from "./machine-store.ts";
 import { type StoreEffects, nothing } from "./store-effects.ts";
 import type { FlowsOptions, Peer } from "./peer.ts";
 import { Peers } from "./peers.ts";
@@ -66,7 +67,11 @@ export class FlowsService {
     this.#options = options;
     this.#store = new FlowStore(MARK_MASK, options.node);
     this.#table = Conntrack.open(options.clock);
-    this.#kernel = new KernelFlows({ table: this.#table, store: this.#store });
+    this.#kernel = new KernelFlows({
+      table: this.#table,
+      store: this.#store,
+      tell: (effects) => this.#peers.tell(effects),
+    });
     this.#events = FlowEvents.open({
       clock: options.clock,
       mark: { value: MARK_SIGNATURE, mask: SIGNATURE_MASK },

@@ -185,7 +185,7 @@ function planOf({ world, index, router }: RouterHost): RouterPlan {
       address: ip(`10.0.9.${node + 1}`),
       priority: priorityOf(node),
     })),
-    flows: { handover: seconds(2), takeover: seconds(1), otherwise: "promote" },
+    flows: { handover: seconds(2), takeover: seconds(1), otherwise: "promote", settle: [] },
   };
 }
 
@@ -196,11 +196,23 @@ const replay = process.env["NINES_SEED"];
 
 describe("simulation of 2 to 4 nodes with connections", () => {
   it.runIf(replay !== undefined)("replays one seed", () => {
-    runSeed(Number(replay), make, true);
+    runSeed(Number(replay), make, {
+      trace: true,
+      masqueraded: process.env["NINES_MASQUERADED"] !== undefined,
+    });
   });
   it(`keeps its invariants for ${count} seeds`, { timeout: 60_000 + count * 200 }, () => {
     expect(runSeeds(from, from + count - 1, make)).toEqual({ seeds: count, broken: [] });
   });
+  const masqueraded = Math.ceil(count / 2);
+  it(
+    `keeps them for ${masqueraded} seeds of masqueraded connections`,
+    { timeout: 60_000 + count * 100 },
+    () => {
+      const summary = runSeeds(from, from + masqueraded - 1, make, { masqueraded: true });
+      expect(summary).toEqual({ seeds: masqueraded, broken: [] });
+    },
+  );
 });
 
 /** What a seed shows when the machines are broken again. They run in every check, wherever the range above goes. */
@@ -217,5 +229,12 @@ describe("seeds that find", () => {
     [24387, "the later word of one that is Active no more"],
   ])("seed %i: %s", (seed) => {
     expect(runSeeds(seed, seed, make).broken).toEqual([]);
+  });
+  it.each([
+    [1, "a copy whose masqueraded port is used again"],
+    [131, "a peer's word of a connection whose port lives on at the Active"],
+    [1065, "a port that is used again while the addresses move"],
+  ])("masqueraded, seed %i: %s", (seed) => {
+    expect(runSeeds(seed, seed, make, { masqueraded: true }).broken).toEqual([]);
   });
 });

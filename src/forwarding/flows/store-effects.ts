@@ -1,5 +1,5 @@
 /** What the store wants done, in this order: delete, create, update, lifetime, then tell. */
-import type { FlowPlan } from "../../linux/wire-conntrack.ts";
+import type { Flow, FlowPlan } from "../../linux/wire-conntrack.ts";
 import type { Ended } from "./machine-flow.ts";
 import type { News } from "./machine-outgoing.ts";
 
@@ -17,6 +17,11 @@ export interface StoreEffects {
    */
   readonly lifetime: FlowPlan[];
   readonly tell: Told[];
+}
+
+/** Where the kernel refuses a flow for another one: what it is to be rid of first, and what is told. */
+export interface Clash extends Pick<StoreEffects, "tell"> {
+  readonly delete: readonly Flow[];
 }
 
 export interface Upkeep extends Pick<StoreEffects, "tell"> {

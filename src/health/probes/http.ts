@@ -4,12 +4,11 @@ import { formatIpPort, ipFamily, parseIp } from "../../base/addresses.ts";
 import type { Clock } from "../../base/time.ts";
 import type { Check } from "../../contracts/site.ts";
 import type { CheckVerdict } from "../machine.ts";
-import { type Attempt, type Target, attempt, describeError, firstLine } from "./probe.ts";
+import { Search } from "./answer.ts";
+import { type Attempt, type Target, attempt, describeError } from "./probe.ts";
+import { describeTls } from "./tls.ts";
 
 type HttpCheck = Extract<Check, { kind: "http" }>;
-
-/** How much of a body is searched for the expected text. */
-export const BODY_LIMIT = 64 * 1024;
 
 /** `200-299,304` holds 304. The schema has checked the form. */
 export function statusFits(ranges: string, status: number): boolean {
@@ -61,7 +60,7 @@ export function probeHttp(
     request.once("response", (response) => judge(response, check, current));
     // Stays for what comes after the verdict: an error without a listener would end the process.
     request.on("error", (error: NodeJS.ErrnoException) => {
-      const { outcome, reason } = describeTls(error) ?? describeError(error);
+      const { outcome, reason } = describeTls(error) ?? describeHttp(error) ?? describeError(error);
       current.settle(outcome, reason);
     });
     request.end();
@@ -76,28 +75,15 @@ function judge(response: IncomingMessage, check: HttpCheck, { settle, awaiting, 
   const { body: wanted } = check;
   if (wanted === undefined) return settle("good", said());
   awaiting("end of the response");
-  const pieces: Buffer[] = [];
-  let length = 0;
-  const look = (): boolean => Buffer.concat(pieces, Math.min(length, BODY_LIMIT)).includes(wanted, 0, "utf8");
+  const search = new Search(Buffer.from(wanted, "utf8"));
   response.on("data", (piece: Buffer) => {
-    pieces.push(piece);
-    length += piece.length;
-    if (look()) settle("good", said());
-    else if (length >= BODY_LIMIT) settle("bad", `${said()}, without the expected text in the first 64 KiB`);
+    const look = search.add(piece);
+    if (look === "found") settle("good", said());
+    else if (look === "over") settle("bad", `${said()}, without the expected text in the first 64 KiB`);
   });
   response.once("end", () => settle("bad", `${said()}, without the expected text in the body`));
   response.on("error", () => settle("bad", `${said()}, then the connection was closed in the body`));
 }
 
-/** What is wrong with a certificate is said in words: it is what one looks for in the log. */
-function describeTls(error: NodeJS.ErrnoException): CheckVerdict | undefined {
-  const code = error.code ?? "";
-  if (code === "ERR_TLS_CERT_ALTNAME_INVALID")
-    return { outcome: "bad", reason: "the certificate is for another name" };
-  if (/CERT|SIGNATURE|ISSUER|CHAIN/.test(code))
-    return { outcome: "bad", reason: `certificate: ${firstLine(error.message)}` };
-  if (code.startsWith("ERR_SSL") || code === "EPROTO")
-    return { outcome: "bad", reason: "the TLS handshake failed" };
-  if (code.startsWith("HPE_")) return { outcome: "bad", reason: "the answer is not HTTP" };
-  return undefined;
-}
+const describeHttp = ({ code = "" }: NodeJS.ErrnoException): CheckVerdict | undefined =>
+  code.startsWith("HPE_") ? { outcome: "bad", reason: "the answer is not HTTP" } : undefined;

@@ -13,6 +13,7 @@ interface Outcome {
   readonly expired: boolean[];
   readonly conflict: string;
   readonly adopted: boolean[];
+  readonly settling: { late: boolean; lives: boolean; opens: boolean }[];
   readonly survivesFlush: boolean;
   readonly listed: boolean;
   readonly left: string;
@@ -38,6 +39,10 @@ describe.skipIf(!canNamespace("nft"))("fence and gate", () => {
       conflict: "PERMISSION",
       // The second process covers one address only: the other is open to all.
       adopted: [true, true],
+      settling: [
+        { late: true, lives: true, opens: true },
+        { late: true, lives: true, opens: true },
+      ],
       survivesFlush: true,
       listed: true,
       left: "",

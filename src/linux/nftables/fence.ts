@@ -6,6 +6,7 @@ import { type NftChange, diffTables } from "./diff.ts";
 import {
   addressElements,
   destinationAddress,
+  hostU32,
   isEqual,
   lookup,
   notIn,
@@ -22,20 +23,27 @@ import { NftablesService, probePersist } from "./service.ts";
  * - The fence: ARP requests and neighbour solicitations for an address are answered only while it is fresh.
  * - The gate: traffic to an address passes prerouting (before connection tracking) only while it is fresh.
  *
+ * And, for a moment after a takeover, settling: TCP packets to an address that belong to no known connection and begin
+ * none are dropped. Their connection's entry may be on its way here; unknown, it would be reset, while a packet that is
+ * lost comes again.
+ *
  * Freshness is a set element with a timeout of the kernel's own clock. The tables outlive the process, so
  * that a killed one falls silent within the timeout; the next process adopts them.
  */
 export interface Fence {
   /**
    * Covers exactly these addresses from now on: closed until renewed, those that were fresh stay so. Fails
-   * with PERMISSION while another living process owns the tables. Also repairs what somebody changed.
+   * with PERMISSION while another living process owns the tables. Also repairs what somebody changed. `settles`: some
+   * addresses will settle, which needs connection tracking in this namespace.
    */
-  install(addresses: readonly IpAddress[]): Promise<void>;
+  install(addresses: readonly IpAddress[], settles: boolean): Promise<void>;
   /**
    * One datagram, carried out by the kernel before it returns: `answering` passes the fence and `passing` the
    * gate for one more timeout, or for `lasting`. What is not named runs out.
    */
   renew(answering: readonly IpAddress[], passing: readonly IpAddress[], lasting?: DurationMs): void;
+  /** These addresses settle for so long from now on; only where `install` was told of them. */
+  settle(addresses: readonly IpAddress[], lasting: DurationMs): void;
   /** Closes gate and fence at once. */
   close(addresses: readonly IpAddress[]): void;
   /** Closes the gate alone: addresses are answered for, traffic waits. */
@@ -59,8 +67,11 @@ export interface FenceOptions {
 const FENCED = { 4: "fenced", 6: "fenced6" } as const;
 const ANSWER = { 4: "answering", 6: "answering6" } as const;
 const PASS = { 4: "passing", 6: "passing6" } as const;
+const SETTLE = { 4: "settling", 6: "settling6" } as const;
 /** Before connection tracking (-200): what is dropped here leaves no entry. */
 const RAW = -300;
+/** Behind connection tracking, before destinations are translated. */
+const MANGLE = -150;
 
 export class NftFence implements Fence {
   readonly #nftables: NftablesService;
@@ -76,10 +87,10 @@ export class NftFence implements Fence {
     this.#timeout = options.timeout ?? ms(400);
   }
 
-  async install(addresses: readonly IpAddress[]): Promise<void> {
+  async install(addresses: readonly IpAddress[], settles: boolean): Promise<void> {
     this.#owned = await probePersist(this.#nftables);
     const changes: NftChange[] = [];
-    for (const table of fenceTables(this.#name, this.#timeout, addresses, this.#owned)) {
+    for (const table of fenceTables(this.#name, this.#timeout, addresses, this.#owned, settles)) {
       changes.push(...diffTables(await this.#nftables.read(table.family, table.name), table));
     }
     await this.#nftables.apply(changes);
@@ -101,6 +112,13 @@ export class NftFence implements Fence {
       ...this.#stale("inet", ANSWER[6], addresses.filter(is6)),
       ...this.#stale("inet", PASS[4], addresses.filter(is4)),
       ...this.#stale("inet", PASS[6], addresses.filter(is6)),
+    ]);
+  }
+
+  settle(addresses: readonly IpAddress[], lasting: DurationMs): void {
+    this.#send([
+      ...this.#fresh("inet", SETTLE[4], addresses.filter(is4), lasting),
+      ...this.#fresh("inet", SETTLE[6], addresses.filter(is6), lasting),
     ]);
   }
 
@@ -177,6 +195,7 @@ export function fenceTables(
   timeout: DurationMs,
   addresses: readonly IpAddress[],
   owned: boolean,
+  settles: boolean,
 ): NftTable[] {
   const fenced4: NftSet = { name: FENCED[4], key: ["ipv4"], elements: addressElements(addresses, 4) };
   const fenced6: NftSet = { name: FENCED[6], key: ["ipv6"], elements: addressElements(addresses, 6) };
@@ -224,6 +243,7 @@ export function fenceTables(
       freshSet(ANSWER[6], timeout),
       freshSet(PASS[4], timeout),
       freshSet(PASS[6], timeout),
+      ...(settles ? [freshSet(SETTLE[4], timeout), freshSet(SETTLE[6], timeout)] : []),
     ],
     chains: [
       {
@@ -260,6 +280,15 @@ export function fenceTables(
           notFresh(6),
         ],
       },
+      ...(settles
+        ? [
+            {
+              name: "settling",
+              hook: { type: "filter", hook: "prerouting", priority: MANGLE, policy: "accept" },
+              rules: [unknown(4), unknown(6)],
+            } as const,
+          ]
+        : []),
     ],
   };
   return [arp, inet];
@@ -274,6 +303,33 @@ function notFresh(family: Family): NftRule {
       destinationAddress(family, 0),
       lookup(FENCED[family], 0),
       notIn(PASS[family], 0),
+      { kind: "counter" },
+      verdict("drop"),
+    ],
+  };
+}
+
+/** NF_CT_STATE_BIT of IP_CT_NEW, and NF_CT_STATE_INVALID_BIT. */
+const NEW_OR_INVALID = hostU32(8 | 1);
+const SYN = 0x02;
+const SYN_ACK_RST_FIN = 0x17;
+
+function unknown(family: Family): NftRule {
+  return {
+    comment: "packets of connections whose entries may be on their way",
+    expressions: [
+      { kind: "meta", key: "nfproto", register: 0 },
+      isEqual(0, Uint8Array.of(family === 4 ? AF.INET : AF.INET6)),
+      { kind: "meta", key: "l4proto", register: 0 },
+      isEqual(0, Uint8Array.of(6)),
+      destinationAddress(family, 0),
+      lookup(SETTLE[family], 0),
+      payload("transport", 13, 1, 0),
+      { kind: "bitwise", from: 0, to: 0, mask: Uint8Array.of(SYN_ACK_RST_FIN), xor: Uint8Array.of(0) },
+      { kind: "cmp", register: 0, op: "neq", value: Uint8Array.of(SYN) },
+      { kind: "ct", key: "state", register: 0 },
+      { kind: "bitwise", from: 0, to: 0, mask: NEW_OR_INVALID, xor: hostU32(0) },
+      { kind: "cmp", register: 0, op: "neq", value: hostU32(0) },
       { kind: "counter" },
       verdict("drop"),
     ],

@@ -37,7 +37,7 @@ const plan = (change: Partial<RouterPlan> = {}): RouterPlan => ({
     { node: "lb1", address: ip("10.9.0.2"), priority: 110 },
     { node: "lb2", address: ip("10.9.0.3"), priority: 100 },
   ],
-  flows: { handover: ms(2000), takeover: ms(1000), otherwise: "promote" },
+  flows: { handover: ms(2000), takeover: ms(1000), otherwise: "promote", settle: [] },
   ...change,
 });
 const synced: FlowsState = { synced: ["lb2"], arriving: [] };
@@ -186,7 +186,7 @@ describe("a takeover while connections are arriving", () => {
   it("promotes without them after the deadline, or waits on where the site says so", () => {
     const bench = takeOver();
     expect(types(bench.until(3000))).toContain("hold");
-    const patient = takeOver({ flows: { handover: ms(1), takeover: ms(1), otherwise: "wait" } });
+    const patient = takeOver({ flows: { handover: ms(1), takeover: ms(1), otherwise: "wait", settle: [] } });
     expect(types(patient.until(60_000))).not.toContain("hold");
     // Its flows process died: nothing arrives any more.
     expect(types(patient.flows(undefined))).toContain("hold");

@@ -6,7 +6,7 @@ import { SystemClock } from "../../../base/system-clock.ts";
 import { ms } from "../../../base/time.ts";
 import { preferThread } from "../../../linux/realtime.ts";
 import type { FlowsOptions } from "../peer.ts";
-import type { ReplicatedService } from "../machine-store.ts";
+import type { ReplicatedService } from "../machine-services.ts";
 
 export type NodeCommand =
   | { readonly do: "configure"; readonly services: readonly ReplicatedService[] }

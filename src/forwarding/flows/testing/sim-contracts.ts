@@ -79,6 +79,8 @@ export interface SimService {
   readonly name: string;
   readonly router: string;
   readonly protocol: 6 | 17;
+  /** Backends see an address of the nodes, and one of few ports, of which each node has its own. */
+  readonly masqueraded: boolean;
 }
 
 /** For people. */

@@ -20,6 +20,8 @@ interface Entry extends Omit<FlowPlan, "timeout" | "tcpState"> {
 }
 
 const COLLECT = 4000;
+const answerKey = ({ protocol, reply }: Pick<Flow, "protocol" | "reply">): string =>
+  flowKey({ protocol, original: reply });
 
 export class SimKernel {
   /** Of the process that listens now; events go nowhere where none does. */
@@ -30,9 +32,13 @@ export class SimKernel {
   boot = 1;
   /** Keys whose entry somebody else removed, and may be missing until they are put back. */
   readonly removed = new Map<string, number>();
+  /** Keys whose entry made way for another with its addresses or answers. */
+  readonly yielded = new Set<string>();
   readonly #queue: EventQueue;
   readonly #random: Random;
   readonly #table = new Map<string, Entry>();
+  /** Keys by the entries' answers: no two are alike in these either. */
+  readonly #answers = new Map<string, string>();
   #events: KernelEvent[] = [];
   #delivering = false;
   #overrunUntil = 0;
@@ -59,8 +65,10 @@ export class SimKernel {
   }
   powerOff(): void {
     this.#table.clear();
+    this.#answers.clear();
     this.#events = [];
     this.removed.clear();
+    this.yielded.clear();
     this.boot++;
   }
 
@@ -74,10 +82,15 @@ export class SimKernel {
     const entry = this.#at(key);
     return entry && this.#flow(entry);
   }
-  /** False where one with the same addresses is there (EEXIST). */
+  /** The connection that has such answers. */
+  answering(flow: Pick<Flow, "protocol" | "reply">): Flow | undefined {
+    const key = this.#answers.get(answerKey(flow));
+    return key === undefined ? undefined : this.get(key);
+  }
+  /** False where one with the same addresses, or answers, is there (EEXIST). */
   create(plan: FlowPlan): boolean {
     const key = flowKey(plan);
-    if (this.#at(key) !== undefined) return false;
+    if (this.#at(key) !== undefined || this.answering(plan) !== undefined) return false;
     this.#put(key, plan);
     return true;
   }
@@ -95,8 +108,13 @@ export class SimKernel {
     entry.expiresAt = this.now + plan.timeout * 1000;
     return true;
   }
+  /** For another one with its answers. */
+  yield(flow: Pick<Flow, "protocol" | "original">): void {
+    this.yielded.add(flowKey(flow));
+    this.delete(flow);
+  }
   delete(flow: Pick<Flow, "protocol" | "original">): boolean {
-    return this.#table.delete(flowKey(flow));
+    return this.#forget(flowKey(flow)) !== undefined;
   }
   /** A listing takes its time: one half of the buckets is read before the other. */
   list(half: 0 | 1): Flow[] {
@@ -141,10 +159,8 @@ export class SimKernel {
     this.#say({ type: "flow", flow: stateless ? { ...said, tcpState: 0 } : said });
   }
   remove(key: string): void {
-    const entry = this.#table.get(key);
-    if (entry === undefined) return;
-    this.#table.delete(key);
-    this.#say({ type: "end", flow: this.#flow(entry) });
+    const entry = this.#forget(key);
+    if (entry !== undefined) this.#say({ type: "end", flow: this.#flow(entry) });
   }
   /** What nobody has read yet is lost, and so is what comes for a while; then it is said. */
   overrun(span: number): void {
@@ -162,8 +178,17 @@ export class SimKernel {
     const id = ++this.#ids;
     const made = { family, protocol, original, reply, mark, tcpState, windowScales, expiresAt, id };
     this.#table.set(key, made);
+    this.#answers.set(answerKey(made), key);
     this.removed.delete(key);
+    this.yielded.delete(key);
     return made;
+  }
+  #forget(key: string): Entry | undefined {
+    const entry = this.#table.get(key);
+    if (entry === undefined) return undefined;
+    this.#table.delete(key);
+    this.#answers.delete(answerKey(entry));
+    return entry;
   }
   #at(key: string): Entry | undefined {
     const entry = this.#table.get(key);

@@ -3,7 +3,7 @@
  * decision for each router, which stands outside of this room and is passed in.
  */
 import { serviceMark } from "../../marks.ts";
-import type { ReplicatedService } from "../machine-store.ts";
+import type { ReplicatedService } from "../machine-services.ts";
 import {
   type FlowsSaid,
   type RouterHost,

@@ -8,7 +8,8 @@ import { instant, ms } from "../../../base/time.ts";
 import { type Flow, type FlowPlan, flowKey, tuplesSame } from "../../../linux/wire-conntrack.ts";
 import { MARK_MASK } from "../../marks.ts";
 import { type Delivery, PeerMachine, type PeerRefusal } from "../machine-peer.ts";
-import { FlowStore, type ReplicatedService } from "../machine-store.ts";
+import type { ReplicatedService } from "../machine-services.ts";
+import { FlowStore } from "../machine-store.ts";
 import type { StoreEffects } from "../store-effects.ts";
 import type { KernelEvent, SimKernel } from "./sim-kernel.ts";
 import type { End, SimNetwork } from "./sim-network.ts";
@@ -410,6 +411,8 @@ export class SimProcess {
       }
     }
     yield* this.#create(effects.create);
+    const replaced = new Set(effects.delete.map(flowKey));
+    for (const key of effects.create.map(flowKey)) if (replaced.has(key)) kernel.yielded.add(key);
     if (effects.update.length > 0) yield kernel.latency;
     for (const plan of effects.update) if (!kernel.update(plan)) yield* this.#create([plan]);
     if (effects.lifetime.length > 0) yield kernel.latency;
@@ -426,7 +429,14 @@ export class SimProcess {
       if (there !== undefined && tuplesSame(there.reply, plan.reply)) kernel.update(plan);
       else {
         kernel.delete(plan);
-        kernel.create(plan);
+        const other = kernel.answering(plan);
+        if (other !== undefined) {
+          const { delete: gone, tell } = this.store.clash(plan, other);
+          this.#tell({ tell });
+          if (gone.length === 0) continue;
+          for (const flow of gone) kernel.yield(flow);
+        }
+        if (!kernel.create(plan)) this.store.lost(plan);
       }
     }
   }

@@ -15,8 +15,17 @@ const settling = (world: SimWorld): number => 9000 + 8 * world.interval;
 /** ms that an entry lives without a packet: machine-store.ts gives a copy 30 s at least. */
 const LONGEST = 1000 * Math.max(LIFETIME.tcp, 30);
 
-export function runSeed(seed: number, makeRouter: MakeRouter, trace = false): SimWorld {
-  const world = new SimWorld(seed, makeRouter);
+export interface SeedOptions {
+  readonly trace?: boolean;
+  readonly masqueraded?: boolean;
+}
+
+export function runSeed(
+  seed: number,
+  makeRouter: MakeRouter,
+  { trace = false, masqueraded = false }: SeedOptions = {},
+): SimWorld {
+  const world = new SimWorld(seed, makeRouter, masqueraded);
   world.trace = trace;
   if (trace) world.say = (what) => console.log(`${world.now.toFixed(1)} ${what}`);
   const { random, nodes } = world;
@@ -238,13 +247,19 @@ export interface Summary {
   readonly broken: readonly string[];
 }
 /** Runs a range of seeds; what broke is named with how to see it again. */
-export function runSeeds(from: number, to: number, makeRouter: MakeRouter): Summary {
+export function runSeeds(
+  from: number,
+  to: number,
+  makeRouter: MakeRouter,
+  options: SeedOptions = {},
+): Summary {
   const broken: string[] = [];
   for (let seed = from; seed <= to && broken.length < 5; seed++) {
     try {
-      runSeed(seed, makeRouter);
+      runSeed(seed, makeRouter, options);
     } catch (error) {
-      broken.push(`seed ${seed} (replay: NINES_SEED=${seed}): ${messageOf(error)}`);
+      const how = options.masqueraded === true ? " NINES_MASQUERADED=1" : "";
+      broken.push(`seed ${seed} (replay: NINES_SEED=${seed}${how}): ${messageOf(error)}`);
     }
   }
   return { seeds: to - from + 1, broken };

@@ -15,6 +15,10 @@ export class InvariantBroken extends Error {
 export const LIFETIME = { tcp: 18, closing: 12, waiting: 3, closed: 1, udp: 14 } as const;
 /** Clients of each node's segment have so many ports. */
 const PORTS = 8;
+/** Masqueraded connections of one node to one backend: so few that each is used again at once. */
+const SHARE = 3;
+/** Where a service's backends listen. */
+const LISTEN = { web: 8080, dns: 8053, mail: 8025 } as Readonly<Record<string, number>>;
 
 export interface Connection {
   readonly key: string;
@@ -61,13 +65,15 @@ export class SimWorld implements World {
   /** When two nodes were Active last. */
   readonly #split = new Map<string, number>();
   readonly #movedAt = new Map<string, number[]>();
+  /** When a node that had not heard all became Active last. */
+  readonly #unsureAt = new Map<string, number>();
   /** Before a hand-over: what the giver had sent and the taker had acknowledged. */
   readonly #handingOver = new Map<
     string,
     { readonly to: string; readonly at: number; readonly keys: Connection[] }
   >();
 
-  constructor(seed: number, makeRouter: MakeRouter) {
+  constructor(seed: number, makeRouter: MakeRouter, masqueraded: boolean) {
     this.random = seededRandom(seed);
     this.makeRouter = makeRouter;
     const { random } = this;
@@ -76,9 +82,9 @@ export class SimWorld implements World {
     this.interval = [200, 1000, 1000][randomInt(random, 0, 2)] ?? 200;
     this.preempt = chance(random, 0.5);
     this.services = [
-      { name: "web", router: "edge", protocol: 6 },
-      { name: "dns", router: "edge", protocol: 17 },
-      { name: "mail", router: this.routerNames.at(-1) ?? "edge", protocol: 6 },
+      { name: "web", router: "edge", protocol: 6, masqueraded },
+      { name: "dns", router: "edge", protocol: 17, masqueraded },
+      { name: "mail", router: this.routerNames.at(-1) ?? "edge", protocol: 6, masqueraded: false },
     ];
     this.network = new SimNetwork(this.queue, random, count);
     for (let i = 0; i < count; i++) this.nodes.push(new SimNode(this, i, this.services));
@@ -147,6 +153,15 @@ export class SimWorld implements World {
     const backend = randomInt(random, 11, 13);
     const client = Uint8Array.of(10, 0, 1 + shown, 9);
     const listen = { web: 80, dns: 53 }[service.name] ?? 25;
+    const source = Uint8Array.of(10, 1, 0, backend);
+    const answers = {
+      source,
+      destination: client,
+      sourcePort: LISTEN[service.name] ?? 0,
+      destinationPort: port,
+    };
+    const reply = service.masqueraded ? this.#masquerade(node, service, answers) : answers;
+    if (reply === undefined) return;
     const flow: Flow = {
       family: 4,
       protocol: service.protocol,
@@ -156,12 +171,7 @@ export class SimWorld implements World {
         sourcePort: port,
         destinationPort: listen,
       },
-      reply: {
-        source: Uint8Array.of(10, 1, 0, backend),
-        destination: client,
-        sourcePort: 8080,
-        destinationPort: port,
-      },
+      reply,
       status: 0,
       mark: 0,
       timeout: 0,
@@ -214,6 +224,19 @@ export class SimWorld implements World {
     this.#rest(connection);
     this.say(`${this.describe(connection)} opens at n${node.index}`);
     node.kernel.packet(this.#flow(node, connection));
+  }
+  /** By the first port of the node's own that is free. */
+  #masquerade(
+    node: SimNode,
+    { protocol, router }: SimService,
+    answers: Flow["reply"],
+  ): Flow["reply"] | undefined {
+    const destination = Uint8Array.of(10, 1, 0, router === "edge" ? 1 : 2);
+    for (let i = 0; i < SHARE; i++) {
+      const reply = { ...answers, destination, destinationPort: 2000 + SHARE * node.index + i };
+      if (node.kernel.answering({ protocol, reply }) === undefined) return reply;
+    }
+    return undefined;
   }
   #rest(connection: Connection): void {
     const span = lifetime(connection.service.protocol, connection.tcpState) * 1000;
@@ -275,9 +298,17 @@ export class SimWorld implements World {
   /** Others removed it, and it may take a round until it is back; or its service has just come. */
   #excused(node: WorldNode, key: string, service: string): boolean {
     const removed = node.kernel.removed.get(key) ?? Number.NEGATIVE_INFINITY;
+    if (node.kernel.yielded.has(key) && this.#isMisled(key)) return true;
     return this.now - removed < 4000 || !node.has(service) || this.now - node.reloadedAt < 1000;
   }
 
+  /** Who is Active took over without all connections, and speaks of an earlier one that had the same port. */
+  #isMisled(key: string): boolean {
+    const connection = this.connections.get(key);
+    if (connection === undefined) return false;
+    const unsure = this.#unsureAt.get(connection.service.router) ?? Number.NEGATIVE_INFINITY;
+    return connection.openedAt - unsure < 10_000 || this.#atHandover(connection);
+  }
   #atHandover({ openedAt, service }: Connection): boolean {
     return (this.#movedAt.get(service.router) ?? []).some((at) => Math.abs(openedAt - at) < 60);
   }
@@ -320,6 +351,7 @@ export class SimWorld implements World {
   holds(node: WorldNode, router: string): void {
     node.say(`holds the addresses of ${router}`);
     this.#movedAt.set(router, [...(this.#movedAt.get(router) ?? []), this.now]);
+    if (!isWhole(node)) this.#unsureAt.set(router, this.now);
     const handing = this.#handingOver.get(router);
     if (handing === undefined) return;
     if (handing.to !== this.name(node.index) || this.now - handing.at > 1500) return;
@@ -411,7 +443,7 @@ export const sameBackend = (reply: Flow["reply"] | undefined, flow: Flow): boole
 const isWithout = ({ kernel }: SimNode, { key, flow }: Connection): boolean =>
   !sameBackend(kernel.backend(key), flow);
 /** Its process runs and has heard all that its peers have to say. */
-const isWhole = ({ process }: SimNode): boolean =>
+const isWhole = ({ process }: Pick<WorldNode, "process">): boolean =>
   process !== undefined &&
   [...process.peers.values()].every(
     ({ machine: { isConnected, receivedAll } }) => isConnected && receivedAll,

@@ -1,8 +1,11 @@
 /** A timeout longer than the default, for busy test machines. The fence and the gate with real ARP, neighbour discovery and TCP between two namespaces. */
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { createServer } from "node:net";
 import { ip } from "../../../base/addresses.ts";
 import { SystemClock } from "../../../base/system-clock.ts";
-import { ms } from "../../../base/time.ts";
+import { ms, timeSince } from "../../../base/time.ts";
+import { Conntrack } from "../../conntrack.ts";
 import { NftFence } from "../fence.ts";
 import { attach, finish, sh, sleep } from "./namespace.ts";
 
@@ -30,7 +33,7 @@ const clock = new SystemClock();
 const make = () => new NftFence({ clock, timeout: ms(1500), onError: (error) => errors.push(error.message) });
 const fence = make();
 const before = [answers(V4), answers(V6)];
-await fence.install(both);
+await fence.install(both, false);
 const closed = [resolves(V4), resolves(V6)];
 const othersAnswer = resolves("10.0.0.2");
 fence.renew(both, both);
@@ -53,14 +56,53 @@ await sleep(1600);
 const expired = [resolves(V4), resolves(V6)];
 // Another process adopts what a dead one left behind; a living one's tables it may not touch.
 const second = make();
-const conflict = await second.install(both).then(
+const conflict = await second.install(both, false).then(
   () => "installed",
   (error: { code: string }) => error.code,
 );
 fence.dispose();
-await second.install([V4]);
+await second.install([V4], false);
 second.renew([V4], [V4]);
 const adopted = [answers(V4), answers(V6)];
+
+/** How long a packet of a connection that is not known any more is kept away, in ms; and whether new ones are. */
+async function settles(address: typeof V4): Promise<{ late: boolean; lives: boolean; opens: boolean }> {
+  const server = createServer().listen(7777, address);
+  await once(server, "listening");
+  const client = spawn(
+    "ip",
+    [
+      "netns",
+      "exec",
+      "client",
+      "bash",
+      "-c",
+      `exec 3<>/dev/tcp/${address}/7777; read -r; echo hi >&3; sleep 5`,
+    ],
+    { stdio: ["pipe", "ignore", "ignore"] },
+  );
+  const [socket] = (await once(server, "connection")) as [import("node:net").Socket];
+  const table = Conntrack.open(clock);
+  await table.delete(await table.list());
+  table.close();
+  second.settle([address], ms(700));
+  const said = clock.monotonic();
+  client.stdin.write("\n");
+  const heard = await Promise.race([
+    once(socket, "data").then(() => timeSince(clock.monotonic(), said)),
+    sleep(4000),
+  ]);
+  second.settle([address], ms(2000));
+  const opens = answers(address);
+  client.kill("SIGKILL");
+  socket.destroy();
+  server.close();
+  return { late: (heard ?? 0) >= 690, lives: heard !== undefined, opens };
+}
+await second.install(both, true);
+second.renew(both, both, ms(60_000));
+const settling = [await settles(V4), await settles(V6)];
+await second.install([V4], true);
 const flushed = sh("nft flush ruleset") + sh("nft list tables");
 const listed = sh("nft -j list ruleset");
 await second.uninstall();
@@ -77,6 +119,7 @@ finish({
   expired,
   conflict,
   adopted,
+  settling,
   survivesFlush: flushed.includes("nines-fence"),
   listed: listed.includes("fenced"),
   left: sh("nft list ruleset"),
