@@ -124,11 +124,11 @@ export class ArrivingStream implements Stream {
     }
   }
 
-  /** What still lives says a line once more. */
+  /** What still lives, and does not take its leave, says a line once more. */
   async verify(): Promise<void> {
     const asked = hostClock.monotonic();
     for (const one of this.#live)
-      if (!one.serverFirst && one.sent === one.next) one.socket.write(`${one.sent++}\n`);
+      if (!one.serverFirst && !one.leaving && one.sent === one.next) one.socket.write(`${one.sent++}\n`);
     while ([...this.#live].some(({ last }) => last <= asked)) {
       this.sweep(hostClock.monotonic());
       await new Promise((resolve) => setTimeout(resolve, 20));
