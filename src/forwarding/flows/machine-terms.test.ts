@@ -33,6 +33,28 @@ describe("terms", () => {
     expect([one.insist(), two.insist()]).toEqual([["edge"], ["edge"]]);
   });
 
+  it("that two took at once and never told each other are outbid by what a third node says", () => {
+    const [one, two, third] = [new Terms("lb1"), new Terms("lb2"), new Terms("lb3")];
+    for (const active of [one, two]) active.setActive(edge);
+    third.hear("lb2", two.announced);
+    expect(third.later("lb1", { term: 1, active: true }, "edge")).toBe(true);
+    third.hear("lb1", one.announced);
+    // The other one is dead by now.
+    one.hear("lb3", third.announced);
+    expect([one.insist(), one.own("edge")]).toEqual([["edge"], 3]);
+    third.hear("lb1", one.announced);
+    expect(third.announced).toEqual([{ router: "edge", term: 0, seen: 3, active: false }]);
+  });
+
+  it("that are known by hearsay are the first one's who says that it has them", () => {
+    const [one, third] = [new Terms("lb1"), new Terms("lb3")];
+    one.setActive(edge);
+    third.hear("lb2", [{ router: "edge", term: 0, seen: 1, active: false }]);
+    third.hear("lb1", one.announced);
+    third.hear("lb1", one.announced);
+    expect(third.announced).toEqual([{ router: "edge", term: 0, seen: 1, active: false }]);
+  });
+
   it("make the one that stays Active the latest, whatever was before", () => {
     const step = fc.record({
       node: fc.nat(2),

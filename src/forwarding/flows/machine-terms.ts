@@ -64,7 +64,7 @@ export class Terms {
       if (latest > known.seen) {
         this.#set({ ...known, seen: latest });
         this.#by.set(router, seen > term ? "" : peer);
-      }
+      } else if (term > 0 && term === known.seen && term !== known.term) this.#claimed(router, peer, known);
       // Of what it has only heard of, the one who said it may be Active: `insist` is slow enough for two of those.
       if (!known.active || active || theirs <= known.term) continue;
       this.#take(router);
@@ -99,6 +99,18 @@ export class Terms {
     return word.term > own || (word.term === own && peer > this.#node);
   }
 
+  /**
+   * A peer says that the latest term is its own. Two that were elected at once may never hear of each other, where one of
+   * them dies: a third node says for them that there is a later one, and whoever is Active takes the next.
+   */
+  #claimed(router: string, peer: string, known: RouterTerm): void {
+    const by = this.#by.get(router) ?? "";
+    if (by === "") this.#by.set(router, peer);
+    else if (by !== peer && known.seen < LAST) {
+      this.#set({ ...known, seen: known.seen + 1 });
+      this.#by.set(router, "");
+    }
+  }
   #get(router: string): RouterTerm {
     return this.#of.get(router) ?? { router, term: 0, seen: 0, active: false };
   }
