@@ -224,6 +224,40 @@ END`);
     other.close();
   });
 
+  it("gathers what follows one another, and reads each at once from when it is asked to", async () => {
+    let ends = 0;
+    let span = 60_000;
+    const events = FlowEvents.open({
+      gather: () => ms(span),
+      clock,
+      mark: ours,
+      onFlow: () => undefined,
+      onEnd: () => ends++,
+      onOverrun: () => undefined,
+    });
+    const other = Conntrack.open(clock);
+    const end = async (n: number): Promise<void> => {
+      await other.create([plan(46_000 + n)]);
+      await other.delete([plan(46_000 + n)]);
+      await sleep(50);
+    };
+    // The first is read alone, and so close behind it the socket goes deaf.
+    await end(1);
+    await end(2);
+    await end(3);
+    const gathered = ends;
+    expect(gathered).toBeLessThan(3);
+    span = 0;
+    events.drain();
+    expect(ends).toBe(3);
+    for (const n of [4, 5, 6]) {
+      await end(n);
+      expect(ends).toBe(n);
+    }
+    events.close();
+    other.close();
+  });
+
   it("events go on after an overrun, which is told", async () => {
     const overruns: string[] = [];
     const ended = new Set<number>();

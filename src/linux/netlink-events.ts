@@ -16,7 +16,7 @@ export interface NetlinkEventOptions {
   readonly receiveBuffer: number;
   /**
    * Where reads follow one another faster than this, the next comes only so much later, and takes all that gathered
-   * until then. One that comes alone is read at once. Asked for at each read.
+   * until then. One that comes alone is read at once, and with 0 each. Asked for at each read.
    */
   readonly gather: () => DurationMs;
   /** One message: its payload lies in `bytes` from `start` to `stop` and is overwritten afterwards. */
@@ -103,7 +103,13 @@ export class NetlinkEvents {
   /** Deaf for a moment; then reads, and goes on so while there is something now and then. */
   #gather(empty: number): void {
     const { clock, gather } = this.#options;
-    this.#gathering = clock.setTimer(addTime(clock.monotonic(), gather()), () => {
+    const span = gather();
+    this.#gathering = undefined;
+    if (span === 0) {
+      this.#socket.onReadable(() => this.#onReadable());
+      return;
+    }
+    this.#gathering = clock.setTimer(addTime(clock.monotonic(), span), () => {
       this.#gathering = undefined;
       const found = this.#read();
       this.#readAt = clock.monotonic();

@@ -18,14 +18,20 @@ const keys = { living: flowKey(living), other: flowKey(other) };
 
 describe("two connections with the same answers", () => {
   let store: FlowStore;
-  const hears = (...entries: Entry[]) => store.remote("lb1", { first: false, last: false, entries }, now);
+  const hearsFrom = (peer: string, ...entries: Entry[]) =>
+    store.remote(peer, { first: false, last: false, entries }, now);
+  const hears = (...entries: Entry[]) => hearsFrom("lb1", ...entries);
   const said = (one: Flow): Entry => ({ ended: false, flow: { ...one, service: "web" } });
   const ended = (one: Flow): Entry => ({ ended: true, flow: { ...one, service: "web" } });
   const told = ({ tell }: ReturnType<FlowStore["clash"]>) =>
     tell.map(({ key, ended: end }) => [key, end !== undefined]);
   beforeEach(() => {
     store = new FlowStore(MASK, "lb2");
-    store.configure([{ name: "web", router: "edge", mark: marks["lb2"] ?? 0 }]);
+    const shares = [
+      { node: "lb1", ports: [1024, 1999] },
+      { node: "lb3", ports: [2000, 2999] },
+    ] as const;
+    store.configure([{ name: "web", router: "edge", mark: marks["lb2"] ?? 0, shares }]);
   });
 
   it("at a Backup the one that was there makes way, and is not put back", () => {
@@ -48,6 +54,15 @@ describe("two connections with the same answers", () => {
       ],
     ]);
     expect([store.counts, store.upkeep(now).create]).toEqual([{ own: 1, others: 0 }, []]);
+  });
+
+  it("at the Active it makes way where the node that gives the port says that it has given it again", () => {
+    store.setActive(new Set(["edge"]), now);
+    store.kernelFlow(living, now);
+    hearsFrom("lb3", said(other));
+    const clash = store.clash(other, living);
+    expect([clash.delete, told(clash)]).toEqual([[living], [[keys.living, true]]]);
+    expect(store.own.get(keys.other)).toBeDefined();
   });
 
   it("at the Active one whose event has not been read stays as well", () => {

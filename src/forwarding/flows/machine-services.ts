@@ -8,6 +8,8 @@ export interface ReplicatedService {
   readonly router: string;
   /** Of its connections, on this node. */
   readonly mark: number;
+  /** Where it is masqueraded: the source ports, first and last, of which each node alone gives new connections one. */
+  readonly shares?: readonly { readonly node: string; readonly ports: readonly [number, number] }[];
 }
 
 export class Services {
@@ -39,6 +41,12 @@ export class Services {
   }
   isActive(name: string): boolean {
     return this.active.has(this.routerOf(name));
+  }
+  /** The node that gave this connection its masqueraded port; undefined where it has none. */
+  giver(flow: Pick<Flow, "mark" | "reply">): string | undefined {
+    const { destinationPort: port } = flow.reply;
+    const shares = this.of(flow)?.shares ?? [];
+    return shares.find(({ ports: [first, last] }) => port >= first && port <= last)?.node;
   }
   /** As this node's kernel needs it; undefined where it does not have the service (yet). */
   plan(flow: FlowRecord): FlowPlan | undefined {

@@ -287,19 +287,20 @@ export class FlowStore {
 
   /**
    * The kernel refuses `flow`: another connection has its answers, as masqueraded ones may once their port is free
-   * again. One of the two is no more. Where this node is Active it is the one that has no entry here, unless a peer has
-   * said that the other ended, and the peers hear so; elsewhere the copy, since its end may not have been heard of yet,
-   * and no packet of its own tells it better.
+   * again. One of the two is no more. Where this node is Active it is the one that has no entry here, and the peers hear
+   * so, unless a peer has said that the other ended, or who speaks of `flow` is the node that gives this port, and has
+   * given it again. Elsewhere it is the copy: its end may not have been heard of yet, and no packet tells it better.
    */
   clash(flow: FlowPlan, other: Flow): Clash {
     const [key, name] = [flowKey(other), flowKey(flow)];
     const held = this.#held.get(key);
     const known = held !== undefined && tuplesSame(held.flow.reply, other.reply) ? held : undefined;
+    const refused = this.#held.get(name);
     const active = this.#services.active.has(this.#services.of(flow)?.router ?? "");
+    const again = refused?.claim !== undefined && refused.claim.peer === this.#services.giver(flow);
     // Of one that is not known the event is on its way.
-    const lives = known === undefined || (known.owner === SELF && !known.doubted);
+    const lives = known === undefined || (known.owner === SELF && !known.doubted && !again);
     if (active && lives && !closed(other)) {
-      const refused = this.#held.get(name);
       if (refused === undefined || !tuplesSame(refused.flow.reply, flow.reply))
         return { delete: [], tell: [] };
       this.#held.delete(name);

@@ -3,6 +3,7 @@ import type { IpAddress } from "../../base/addresses.ts";
 import type { Site } from "../../contracts/site.ts";
 import { type Ids } from "../ids.ts";
 import { serviceMark } from "../marks.ts";
+import { portShare } from "../policy-nat.ts";
 import type { ReplicatedService } from "./machine-services.ts";
 
 /** Routers that services with replicated connections are on, with the nodes that may become Active for them. */
@@ -36,8 +37,11 @@ export function peersOf(
 
 /** Services with replicated connections, with the marks that their connections have on this node. */
 export const replicatedServices = (site: Site, ids: Ids): ReplicatedService[] =>
-  Object.entries(site.services).flatMap(([name, { on, forward }]) => {
+  Object.entries(site.services).flatMap(([name, { on, forward }]): ReplicatedService[] => {
     const id = ids.get(name);
     if (on === undefined || forward?.flows !== "replicated" || id === undefined) return [];
-    return [{ name, router: on, mark: serviceMark(id) }];
+    const service = { name, router: on, mark: serviceMark(id) };
+    if (forward.masquerade === false) return [service];
+    const nodes = Object.keys(site.virtualRouters[on]?.priorities ?? {});
+    return [{ ...service, shares: nodes.map((node) => ({ node, ports: portShare(nodes, node) })) }];
   });

@@ -1,5 +1,5 @@
 import { messageOf } from "../../base/errors.ts";
-import { type DurationMs, type Timer, addTime, ms } from "../../base/time.ts";
+import { type DurationMs, type MonotonicMs, type Timer, addTime, instant, ms } from "../../base/time.ts";
 import { Conntrack, FlowEvents } from "../../linux/conntrack.ts";
 import { IPPROTO } from "../../linux/constants.ts";
 import { type Flow, TCP_STATE } from "../../linux/wire-conntrack.ts";
@@ -60,6 +60,8 @@ export class FlowsService {
   readonly #known = { flows: false, roles: false };
   #active: ReadonlySet<string> = new Set();
   #closed = false;
+  /** A hand-over is under way: what comes is read at once, since its packets may reach the other node as soon. */
+  #hurryUntil: MonotonicMs = instant(Number.NEGATIVE_INFINITY);
   #upkeep: Timer | undefined;
   #overruns = 0;
 
@@ -76,7 +78,7 @@ export class FlowsService {
       clock: options.clock,
       mark: { value: MARK_SIGNATURE, mask: SIGNATURE_MASK },
       except: this.#table.portid,
-      gather: () => ms(Math.min(Math.max(this.#peers.delay, GATHER.least), GATHER.most)),
+      gather: () => this.#gather(),
       onFlow: (flow) => {
         if (this.#meanwhile === undefined) this.#heard(flow);
         else this.#meanwhile.push(() => this.#heard(flow));
@@ -168,6 +170,7 @@ export class FlowsService {
   /** See Peers.flush. Where something is handed over, connections in their handshake go with the rest. */
   async flush(within: DurationMs, to?: string): Promise<string> {
     const until = addTime(this.#options.clock.monotonic(), within);
+    this.#hurryUntil = until;
     if (to !== undefined) {
       this.#peers.tell(this.#store.leave(until, to));
       await this.#tellHandshakes(this.#active);
@@ -212,6 +215,10 @@ export class FlowsService {
     await closed;
   }
 
+  #gather(): DurationMs {
+    if (this.#options.clock.monotonic() < this.#hurryUntil) return ms(0);
+    return ms(Math.min(Math.max(this.#peers.delay, GATHER.least), GATHER.most));
+  }
   #meet(): void {
     if (this.#known.flows && this.#known.roles) this.#peers.meet();
   }

@@ -233,6 +233,7 @@ describe("seeds that find", () => {
   it.each([
     [1, "a copy whose masqueraded port is used again"],
     [131, "a peer's word of a connection whose port lives on at the Active"],
+    [10475, "a port that its node has given again, while another one was Active with the connection before"],
     [10056, "two terms that are alike, of which one node has heard both"],
     [1065, "a port that is used again while the addresses move"],
   ])("masqueraded, seed %i: %s", (seed) => {

@@ -83,6 +83,14 @@ export interface SimService {
   readonly masqueraded: boolean;
 }
 
+/** Masqueraded connections of one node to one backend: so few that each port is used again at once. */
+const SHARE = 3;
+/** First and last of a node's own ports. */
+export const share = (index: number): readonly [number, number] => [
+  2000 + SHARE * index,
+  1999 + SHARE * (index + 1),
+];
+
 /** For people. */
 export const ends = ({ source, sourcePort, destination, destinationPort }: Flow["original"]): string =>
   `${source.join(".")}:${sourcePort}>${destination[3]}:${destinationPort}`;

@@ -11,6 +11,7 @@ import {
   type SimService,
   type World,
   ends,
+  share,
 } from "./sim-contracts.ts";
 import { SimKernel } from "./sim-kernel.ts";
 import { SimProcess } from "./sim-process.ts";
@@ -101,10 +102,13 @@ export class SimNode {
     this.#tellRouters();
   }
   configure(): void {
-    const services: ReplicatedService[] = this.services.map(({ name, router }) => ({
+    const services: ReplicatedService[] = this.services.map(({ name, router, masqueraded }) => ({
       name,
       router,
       mark: this.mark(name),
+      ...(masqueraded && {
+        shares: this.world.nodes.map((_, index) => ({ node: this.world.name(index), ports: share(index) })),
+      }),
     }));
     this.process?.configure(services);
   }

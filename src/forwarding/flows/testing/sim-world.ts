@@ -3,7 +3,14 @@ import { EventQueue } from "../../../base/event-queue.ts";
 import { type Random, chance, randomInt, seededRandom } from "../../../base/random.ts";
 import { type Flow, TCP_STATE, flowKey, tuplesSame } from "../../../linux/wire-conntrack.ts";
 import { SimNetwork } from "./sim-network.ts";
-import { type MakeRouter, type SimService, type World, type WorldNode, ends } from "./sim-contracts.ts";
+import {
+  type MakeRouter,
+  type SimService,
+  type World,
+  type WorldNode,
+  ends,
+  share,
+} from "./sim-contracts.ts";
 import { SimNode } from "./sim-node.ts";
 import { BATCH, WINDOW } from "./sim-process.ts";
 
@@ -15,8 +22,6 @@ export class InvariantBroken extends Error {
 export const LIFETIME = { tcp: 18, closing: 12, waiting: 3, closed: 1, udp: 14 } as const;
 /** Clients of each node's segment have so many ports. */
 const PORTS = 8;
-/** Masqueraded connections of one node to one backend: so few that each is used again at once. */
-const SHARE = 3;
 /** Where a service's backends listen. */
 const LISTEN = { web: 8080, dns: 8053, mail: 8025 } as Readonly<Record<string, number>>;
 
@@ -232,8 +237,9 @@ export class SimWorld implements World {
     answers: Flow["reply"],
   ): Flow["reply"] | undefined {
     const destination = Uint8Array.of(10, 1, 0, router === "edge" ? 1 : 2);
-    for (let i = 0; i < SHARE; i++) {
-      const reply = { ...answers, destination, destinationPort: 2000 + SHARE * node.index + i };
+    const [first, last] = share(node.index);
+    for (let destinationPort = first; destinationPort <= last; destinationPort++) {
+      const reply = { ...answers, destination, destinationPort };
       if (node.kernel.answering({ protocol, reply }) === undefined) return reply;
     }
     return undefined;
