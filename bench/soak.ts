@@ -1,7 +1,8 @@
 // `npm run soak`: connections come and go for 30 minutes while the addresses move to the other node every 20 s, in a lab
 // of the two-tier example. Counts the connections that were lost, and watches what could grow: connection tables, nftables'
 // elements, the flows processes' tables, memory by process (PSS). In the end all connections are closed: what is then
-// still in a table was leaked. Prints the series, and writes bench/results/soak.json. Ends with 1 where one was lost,
+// still in a table was leaked. PSS also grows by what the engine compiles and keeps for later, so the heaps are looked into
+// as well, before and after: what lives there after a full collection. Prints the series, and writes bench/results/soak.json. Ends with 1 where one was lost,
 // leaked, or memory grew. Behind --: --minutes N (30), --arrivals N per second (50), --every N seconds (20), --slack KiB that
 // a process may have more in the last third than in the middle one beside 15 % (3000), --no-result.
 //
@@ -39,6 +40,9 @@ const SAMPLE_EVERY = 5000;
 const EMPTY_WITHIN = 240_000;
 /** The median of the last third of the run may be so much above that of the middle third. */
 const GROWTH = { share: 1.15, kib: numberAfter("--slack") ?? 3000 };
+
+/** Bytes that may live in a heap in the end beside those of the beginning. */
+const HEAP = 1_000_000;
 
 const file = variantFile("preserved");
 const { site } = await loadSite(file);
@@ -93,13 +97,27 @@ async function elements(node: string): Promise<number> {
   const { nftables } = JSON.parse(stdout) as { nftables: Record<string, { elem?: unknown[] }>[] };
   return nftables.reduce((sum, one) => sum + ((one["set"] ?? one["map"])?.elem?.length ?? 0), 0);
 }
-function memory(node: string): Record<string, number> {
+function processes(node: string): { readonly name: string; readonly pid: number }[] {
   const { children } = JSON.parse(readFileSync(`${runtime(node)}/processes.json`, "utf8")) as {
     children: readonly { name: string; pid?: number }[];
   };
+  return children.flatMap(({ name, pid }) => (pid === undefined ? [] : [{ name, pid }]));
+}
+/** Bytes that live in the heap of each process of a node (support/heap-entry.ts), which stands still meanwhile. */
+async function heaps(node: string): Promise<Record<string, number>> {
+  const entry = new URL("support/heap-entry.ts", import.meta.url).pathname;
+  const look = ["ip", "netns", "exec", node, process.execPath, "--experimental-websocket", "--no-warnings"];
   const found: Record<string, number> = {};
-  for (const { name, pid } of children) {
-    if (pid === undefined) continue;
+  for (const { name, pid } of processes(node)) {
+    process.kill(pid, "SIGUSR1");
+    await sleep(1000);
+    found[name] = Number(await run([...look, "--import", import.meta.resolve("tsx"), entry]));
+  }
+  return found;
+}
+function memory(node: string): Record<string, number> {
+  const found: Record<string, number> = {};
+  for (const { name, pid } of processes(node)) {
     const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
     found[name] = Number(/^Pss:\s+(\d+)/m.exec(rollup)?.[1] ?? 0);
   }
@@ -121,6 +139,14 @@ async function sample(at: number): Promise<Sample[]> {
     }),
   );
 }
+
+const alive = async (): Promise<Map<string, Record<string, number>>> => {
+  const found = new Map<string, Record<string, number>>();
+  for (const node of lab.nodes) found.set(node, await heaps(node));
+  return found;
+};
+const before = await alive();
+await lab.steady();
 
 const probers = new Probers(lab.client, false);
 const streams = usualStreams(lab.plan).flatMap((spec) =>
@@ -188,6 +214,8 @@ for (const one of left) {
   if (one.connections > 0) console.log(await connectionsOf(one.node));
 }
 
+const after = await alive();
+
 const third = (from: number, to: number): Sample[] =>
   series.filter(({ at }) => at >= (from * minutes * 60) / 3 && at < (to * minutes * 60) / 3);
 // One that is refused (a node that is not in sync) is no loss; but without any this was no soak.
@@ -203,6 +231,10 @@ const rows = lab.nodes.flatMap((node) => {
   const mine = series.filter((one) => one.node === node);
   const names = Object.keys(mine.at(-1)?.memory ?? {});
   for (const name of names) {
+    const [begin = Number.NaN, now = Number.NaN] = [before, after].map((heap) => heap.get(node)?.[name]);
+    // Not a number where a process was started anew, or could not be looked into.
+    if (!(now <= begin + HEAP))
+      problems.push(`${name} of ${node} had ${begin} bytes alive at the beginning and ${now} in the end`);
     const of = (list: readonly Sample[]): number =>
       median(list.flatMap((one) => (one.node === node ? [one.memory[name] ?? 0] : [])));
     const [middle, last] = [of(third(1, 2)), of(third(2, 3))];
@@ -232,6 +264,11 @@ const rows = lab.nodes.flatMap((node) => {
       "nftables",
       "elements",
       mine.map((one) => one.elements),
+    ),
+    ...names.map((name) =>
+      rowOf("heap", node, `${name}, more in the end`, "bytes", [
+        (after.get(node)?.[name] ?? Number.NaN) - (before.get(node)?.[name] ?? Number.NaN),
+      ]),
     ),
     ...names.map((name) =>
       rowOf(
