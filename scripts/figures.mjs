@@ -55,6 +55,12 @@ const mostOf = (list) =>
     list.filter((one) => one === b).length > list.filter((one) => one === a).length ? b : a,
   );
 
+/** A variant's results have a name of their own, and not a command. */
+const commandOf = ({ bench, variant }) =>
+  variant !== undefined && bench.endsWith(`-${variant}`)
+    ? `npm run bench:${bench.slice(0, -variant.length - 1)} -- --variant ${variant}`
+    : `npm run bench:${bench}`;
+
 /** The table of a metric, with what was measured how often, when and where. */
 export function tableOf(results, metric, subjects) {
   const rows = results.rows.filter(
@@ -81,7 +87,7 @@ export function tableOf(results, metric, subjects) {
     typeof results.machine === "string" ? results.machine : Object.values(results.machine).join(", ");
   const units = unique(rows.map(({ unit }) => unit)).join(", ");
   const differ = rows.some((row) => row.runs !== runs) ? ", or as many as the row says" : "";
-  const caption = `${metric}, ${units}: median (least–most) of ${runs} run${runs === 1 ? "" : "s"}${differ}; ${days(results, rows)}, ${on}; \`npm run bench:${results.bench}\``;
+  const caption = `${metric}, ${units}: median (least–most) of ${runs} run${runs === 1 ? "" : "s"}${differ}; ${days(results, rows)}, ${on}; \`${commandOf(results)}\``;
   return `${lines.join("\n")}\n\n${caption}`;
 }
 
