@@ -178,7 +178,8 @@ export class UpstreamConnection implements ChannelHandler, Swept, Upstream {
       if (this.exchange !== exchange) return;
     }
     if (reader.head.framing !== Framing.none && exchange.responding) this.channel.dedicate(true);
-    this.deadline = engine.now + (exchange.responding ? exchange.quiet() : exchange.patience());
+    // What comes before the response's head gives it no more time.
+    if (exchange.responding) this.deadline = engine.now + exchange.quiet();
     downstream.flush();
     if (!flowing) this.#pauseResponse();
   }

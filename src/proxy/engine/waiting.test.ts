@@ -59,6 +59,27 @@ describe("a second try", () => {
   });
 });
 
+describe("a response's head", () => {
+  it.each([
+    ["interim responses without end", "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"],
+    ["a head that comes drop by drop", "X"],
+  ])("has its time, whatever comes before it: %s", async (_, piece) => {
+    const at = await startRaw((socket) => {
+      socket.on("error", () => undefined);
+      socket.write("HTTP/1.1 103 Early Hints\r\nLink: </b.css>\r\n\r\n");
+      if (piece === "X") socket.write("HTTP/1.1 200 OK\r\nX");
+      const timer = setInterval(() => socket.write(piece), 50);
+      socket.on("close", () => clearInterval(timer));
+    });
+    const { port } = await startProxy(
+      { routes: [{ pool: "apps", timeouts: { response: "400ms" } }] },
+      { apps: { backends: { a: at } } },
+    );
+    const answer = new RawClient(port).send(CLOSE).until((text) => text.includes(" 504 "), 5000);
+    expect(await answer).toContain(" 504 ");
+  });
+});
+
 describe("an upload that was paused goes on", () => {
   it("after a backend that could not be reached", async () => {
     const good = await startCounting();
