@@ -37,8 +37,8 @@ export function conntrackdConfig(
     ACKWindowSize 300
   }
   UDP {
-    IPv4_address ${own}
-    IPv4_Destination_Address ${other}
+    IPv${ipFamily(own)}_address ${own}
+    IPv${ipFamily(other)}_Destination_Address ${other}
     Port 3780
     Interface ${device}
     SndSocketBuffer 1249280
