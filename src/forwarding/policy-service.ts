@@ -1,6 +1,7 @@
 /** One service in one family: its chain, and the maps that the chain reads. */
 import { type Family, formatIpPort, ipBytes, ipFamily } from "../base/addresses.ts";
 import { bytesEqual } from "../base/bytes.ts";
+import { CONSISTENT } from "../balancing/consistent.ts";
 import { MAGLEV_SLOTS, maglev } from "../balancing/maglev.ts";
 import { smoothSequence } from "../balancing/smooth.ts";
 import type { Weighted } from "../balancing/hash.ts";
@@ -60,8 +61,6 @@ export const chainOf = (name: string, listen: Listen): string =>
 
 export const ofFamily = (pool: PoolDecision, family: Family): readonly BackendDecision[] =>
   pool.backends.filter((one) => ipFamily(one.backend.at.address) === family);
-
-const CONSISTENT: ReadonlySet<string> = new Set(["maglev", "source"]);
 
 /** A prime, as maglev needs it. */
 const MANY_SLOTS = 4093;

@@ -57,8 +57,7 @@ export class Conntrack {
       const flow = decodeFlow(payload);
       if (flow === undefined) return;
       // Older kernels let all through.
-      const { assured = isAssured(flow) } = filter;
-      if (isAssured(flow) === assured) visit(flow);
+      if (filter.assured === undefined || filter.assured === isAssured(flow)) visit(flow);
     });
   }
   async list(filter: FlowFilter = {}): Promise<Flow[]> {

@@ -1,5 +1,6 @@
 /** What one node runs of a site's virtual routers: computed by the brain, carried out by the redundancy process. */
 import { type Family, type IpAddress, ipFamily, ipFromBytes, isLinkLocal6 } from "../base/addresses.ts";
+import { CONSISTENT } from "../balancing/consistent.ts";
 import { OperationalError } from "../base/errors.ts";
 import { type DurationMs, ms, seconds } from "../base/time.ts";
 import type { InstancePlan, RedundancyPlan, RouterPlan, TrackPlan } from "../contracts/redundancy.ts";
@@ -152,14 +153,11 @@ function planFlows(site: Site, router: string): Pick<RouterPlan, "flows"> {
   return { flows: { handover, takeover: takeover.wait, otherwise: takeover.otherwise, settle } };
 }
 
-/** Schedulers by which all nodes choose alike. */
-const ALIKE: ReadonlySet<string> = new Set(["maglev", "source"]);
-
 /** Where clients' and backends' packets come to, unless another node would take the connection up by itself. */
 function settling({ forward, listen }: Service): IpAddress[] {
   if (forward === undefined || forward.mode === "direct") return [];
   const { masquerade, scheduler, affinity } = forward;
-  if (masquerade === false && affinity === undefined && ALIKE.has(scheduler)) return [];
+  if (masquerade === false && affinity === undefined && CONSISTENT.has(scheduler)) return [];
   return [...listen.map(({ address }) => address), ...(masquerade === false ? [] : [masquerade])];
 }
 

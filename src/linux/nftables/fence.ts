@@ -14,7 +14,7 @@ import {
   u16Bytes,
   verdict,
 } from "./expressions.ts";
-import type { NftRule, NftSet, NftTable } from "./model.ts";
+import type { Expression, NftRule, NftSet, NftTable } from "./model.ts";
 import { NftablesService, probePersist } from "./service.ts";
 
 /**
@@ -294,12 +294,16 @@ export function fenceTables(
   return [arp, inet];
 }
 
+const inFamily = (family: Family): readonly Expression[] => [
+  { kind: "meta", key: "nfproto", register: 0 },
+  isEqual(0, Uint8Array.of(family === 4 ? AF.INET : AF.INET6)),
+];
+
 function notFresh(family: Family): NftRule {
   return {
     comment: "traffic to a virtual address that is not fresh",
     expressions: [
-      { kind: "meta", key: "nfproto", register: 0 },
-      isEqual(0, Uint8Array.of(family === 4 ? AF.INET : AF.INET6)),
+      ...inFamily(family),
       destinationAddress(family, 0),
       lookup(FENCED[family], 0),
       notIn(PASS[family], 0),
@@ -318,8 +322,7 @@ function unknown(family: Family): NftRule {
   return {
     comment: "packets of connections whose entries may be on their way",
     expressions: [
-      { kind: "meta", key: "nfproto", register: 0 },
-      isEqual(0, Uint8Array.of(family === 4 ? AF.INET : AF.INET6)),
+      ...inFamily(family),
       { kind: "meta", key: "l4proto", register: 0 },
       isEqual(0, Uint8Array.of(6)),
       destinationAddress(family, 0),
